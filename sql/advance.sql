@@ -1,0 +1,1 @@
+UPDATE tickets SET id = ? WHERE stub = 'a' AND id < ?

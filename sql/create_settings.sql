@@ -1,0 +1,6 @@
+CREATE TABLE IF NOT EXISTS tickr_settings (
+    only_row ENUM('only') NOT NULL PRIMARY KEY,
+    max_nodes BIGINT UNSIGNED NOT NULL,
+    starting_offset BIGINT UNSIGNED NOT NULL,
+    node_number BIGINT UNSIGNED NOT NULL
+) ENGINE = InnoDB

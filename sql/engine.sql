@@ -1,0 +1,3 @@
+SELECT t.ENGINE, e.TRANSACTIONS
+FROM information_schema.TABLES AS t LEFT JOIN information_schema.ENGINES AS e ON e.ENGINE = t.ENGINE
+WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = 'tickets'

@@ -1,0 +1,1 @@
+INSERT INTO {table} (id, stub) VALUES ({counter}, 'a')

@@ -1,0 +1,1 @@
+SELECT CONCAT('tickets_new_', REPLACE(UUID(), '-', ''))

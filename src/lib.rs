@@ -1,0 +1,72 @@
+//! Tickr gives out unique 64-bit IDs ("tickets") over plain HTTP, backed by MySQL: many nodes,
+//! each with its own MySQL and node number, and no coordination between them.
+//!
+//! One process, one event loop, a few database threads:
+//!
+//! ```text
+//!  clients --TCP / Unix--> +---------------- event loop (main thread, mio) -----------------+
+//!                          | socket > connection > request > route > dispenser > response   |
+//!                          +------------------------+-----------------------------^---------+
+//!                                  reserve(n)       |  bounded queues             | block,
+//!                                                   v                             | mio Waker
+//!                               tickr-mysql-0 .. tickr-mysql-N  (blocking connections)
+//! ```
+//!
+//! A request for tickets is never a database job. It waits in one FIFO, the [`dispenser`], which
+//! asks MySQL for one block of base ids that serves everybody who waits: 200 requests cost one
+//! `UPDATE` and one commit. No ticket leaves before its block is committed.
+//!
+//! The modules, lowest first; each imports only from those above it:
+//!
+//! | module | about |
+//! |---|---|
+//! | [`limits`] | every bound of the program |
+//! | [`ticket`] | base ids to tickets, checked |
+//! | [`socket`] | TCP and Unix sockets behind one type |
+//! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
+//! | [`dispenser`] | the FIFO, the blocks, and the order they leave in |
+//! | [`database`] | sessions, schema, worker threads, a private MySQL |
+//! | [`metrics`] | counters and histograms, and their text for Prometheus |
+//! | [`supply`] | the database as the event loop sees it: jobs, outages, the fence |
+//! | [`notify`] | what systemd is told |
+//! | [`server`] | the event loop |
+//! | [`client`], [`cluster`] | taking tickets in Rust; asking every node how it is |
+//! | [`settings`], [`config`], [`logging`] | `TICKR_*` to what a command works with |
+//!
+//! The feature `client` holds the client alone, with [`cluster`]; `server` holds everything, and is
+//! on by default.
+
+// The client alone has few of the modules above.
+#![cfg_attr(not(feature = "server"), allow(rustdoc::broken_intra_doc_links))]
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
+pub mod cluster;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod database;
+#[cfg(feature = "server")]
+pub mod dispenser;
+#[cfg(feature = "server")]
+pub mod http;
+pub mod limits;
+#[cfg(feature = "server")]
+pub mod logging;
+#[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
+pub mod notify;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod settings;
+#[cfg(feature = "server")]
+pub mod socket;
+#[cfg(feature = "server")]
+pub mod supply;
+pub mod ticket;
+
+#[cfg(feature = "client")]
+pub use self::client::Client;
