@@ -1,0 +1,275 @@
+//! The time that a client may take. What lasts seconds is waited for over real sockets, all of it
+//! at once; what lasts longer is asked of the connection with a clock of the test's own.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use tickr::http::array::Format;
+use tickr::http::connection::{Connection, Expiry, Reply};
+use tickr::http::response::Heads;
+use tickr::http::route::Rules;
+use tickr::limits;
+use tickr::ticket::Run;
+
+use crate::harness::{Client, Database, Kind, Tickr, get};
+
+const HEAD: &str = "POST /tickets/create HTTP/1.1\r\nHost: tickr\r\n";
+
+/// Sends one byte a second for as long as the server takes them.
+fn trickle(mut writer: Client, bytes: &'static str) {
+    for byte in bytes.bytes().cycle().take(30) {
+        if writer.try_send(&[byte]).is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_request_that_takes_too_long_gets_408_and_holds_nobody_up() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let late = |kind: Kind, start: &str, drip: Option<&'static str>| {
+        let mut client = tickr.connect(kind);
+        let began = Instant::now();
+        client.send(start);
+        thread::scope(|scope| {
+            if let Some(drip) = drip {
+                let writer = client.writer();
+                scope.spawn(move || trickle(writer, drip));
+            }
+            let answer = client.read_response();
+            let (status, taken) = (answer.status, began.elapsed());
+            assert_eq!((status, answer.header("connection")), (408, Some("close")));
+            let expected = Duration::from_millis(9_900)..Duration::from_secs(14);
+            assert!(expected.contains(&taken), "{start:?}: {taken:?}");
+            client.check_closed();
+        });
+    };
+    thread::scope(|scope| {
+        for kind in [Kind::Tcp, Kind::Unix] {
+            for (start, drip) in [
+                ("G".to_owned(), None),
+                ("GET /".to_owned(), Some("x")),
+                ("\r\n".to_owned(), None),
+                (HEAD.to_owned(), Some("X: y\r\n")),
+                (format!("{HEAD}Content-Length: 100\r\n\r\n"), None),
+                (format!("{HEAD}Content-Length: 100\r\n\r\nx"), Some("x")),
+                (format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n"), None),
+                (
+                    format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n64\r\n"),
+                    Some("x"),
+                ),
+            ] {
+                let late = &late;
+                scope.spawn(move || late(kind, &start, drip));
+            }
+        }
+        // Nobody is held up by them.
+        let mut client = tickr.connect(Kind::Tcp);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(12) {
+            let asked = Instant::now();
+            assert_eq!(
+                client.ask("GET /tickets/create HTTP/1.1").tickets().len(),
+                1
+            );
+            assert!(
+                asked.elapsed() < Duration::from_secs(3),
+                "{:?}",
+                asked.elapsed()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert!(tickr.processor_time() < Duration::from_secs(6));
+}
+
+/// What answers a connection in these tests.
+struct Fixture {
+    connection: Connection,
+    rules: Rules,
+    heads: Heads,
+    start: Instant,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let start = Instant::now();
+        Fixture {
+            connection: Connection::new(start),
+            rules: Rules {
+                max_batch: 1_000_000,
+                batch_format: Format::Array,
+                password: None,
+            },
+            heads: Heads::new(SystemTime::UNIX_EPOCH),
+            start,
+        }
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + Duration::from_secs(seconds)
+    }
+
+    fn receive(&mut self, bytes: &str, at: Instant) {
+        let receive = |_| Reply::Later;
+        self.connection
+            .receive(bytes.as_bytes(), &self.rules, at, receive);
+    }
+
+    fn settle(&mut self, count: u64) {
+        let run = Run {
+            first: 1,
+            increment: 1,
+            count,
+        };
+        self.connection.settle_tickets(Ok(run));
+    }
+
+    /// Writes once; the socket takes at most this many bytes. Returns how many it was offered.
+    fn write(&mut self, most: usize, at: Instant) -> usize {
+        let unsent = self.connection.unsent().len();
+        if unsent > 0 {
+            self.connection.resent(unsent.min(most), at);
+            return unsent;
+        }
+        let mut bytes = Vec::new();
+        let gathered = self
+            .connection
+            .gather(&self.heads, false, &mut bytes, |_| {});
+        if !bytes.is_empty() {
+            let taken = bytes.len().min(most);
+            self.connection.sent(gathered, &bytes, taken, at);
+        }
+        bytes.len()
+    }
+
+    /// The deadline, in seconds from the start.
+    fn deadline(&self) -> Option<f64> {
+        let deadline = self.connection.deadline()?;
+        Some((deadline - self.start).as_secs_f64())
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_75_seconds() {
+    assert_eq!(limits::IDLE_TIMEOUT, Duration::from_secs(75));
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.deadline(), Some(75.0), "before the first request");
+    fixture.receive(&get("/tickets/create"), fixture.at(60));
+    assert_eq!(fixture.deadline(), None, "only the database is waited for");
+    fixture.settle(1);
+    fixture.write(usize::MAX, fixture.at(61));
+    assert_eq!(fixture.deadline(), Some(136.0), "from the last answer on");
+    assert!(fixture.connection.is_idle());
+    assert_eq!(fixture.connection.expire(), Expiry::Close);
+}
+
+#[test]
+fn the_ten_seconds_of_a_head_begin_with_its_first_byte() {
+    assert_eq!(limits::HEAD_TIMEOUT, Duration::from_secs(10));
+    let mut fixture = Fixture::new();
+    fixture.receive("GET /li", fixture.at(70));
+    assert_eq!(fixture.deadline(), Some(80.0));
+    fixture.receive("vez HTTP/1.1\r\n", fixture.at(79));
+    assert_eq!(fixture.deadline(), Some(80.0), "more bytes buy no time");
+    assert_eq!(fixture.connection.expire(), Expiry::Answer);
+    assert!(fixture.write(usize::MAX, fixture.at(80)) > 0);
+    assert!(fixture.connection.is_finished());
+}
+
+#[test]
+fn the_ten_seconds_of_a_second_head_begin_with_its_own_first_byte() {
+    let mut fixture = Fixture::new();
+    let both = get("/tickets/create") + "GET /tick";
+    fixture.receive(&both, fixture.at(5));
+    assert_eq!(fixture.deadline(), Some(15.0));
+    fixture.settle(1);
+    fixture.write(usize::MAX, fixture.at(6));
+    assert_eq!(fixture.deadline(), Some(15.0), "an answer buys no time");
+}
+
+#[test]
+fn the_time_in_which_the_server_does_not_read_is_not_the_clients() {
+    let mut full = Fixture::new();
+    let requests = get("/tickets/create").repeat(limits::PIPELINED_REQUESTS_MAX + 1);
+    full.receive(&(requests + "GET /tick"), full.start);
+    assert_eq!(full.deadline(), None, "the database is waited for");
+    (0..limits::PIPELINED_REQUESTS_MAX).for_each(|_| full.settle(1));
+    while full.write(usize::MAX, full.at(20)) > 0 {}
+    assert_eq!(full.deadline(), Some(30.0));
+
+    for start in [
+        "GET /tick".to_owned(),
+        format!("{HEAD}Content-Length: 5\r\n\r\na"),
+    ] {
+        let mut blocked = Fixture::new();
+        blocked.receive(&(get("/tickets/create/9") + &start), blocked.start);
+        blocked.settle(9);
+        blocked.write(1, blocked.at(1));
+        assert_eq!(blocked.deadline(), Some(31.0), "nothing is read meanwhile");
+        blocked.write(usize::MAX, blocked.at(20));
+        assert_eq!(blocked.deadline(), Some(30.0), "{start:?}");
+    }
+}
+
+#[test]
+fn the_ten_seconds_of_a_body_begin_with_the_end_of_its_head() {
+    assert_eq!(limits::BODY_TIMEOUT, Duration::from_secs(10));
+    let mut fixture = Fixture::new();
+    fixture.receive(HEAD, fixture.at(1));
+    fixture.receive("Content-Length: 5\r\n\r\na", fixture.at(9));
+    assert_eq!(fixture.deadline(), Some(19.0));
+    fixture.receive("bcd", fixture.at(18));
+    assert_eq!(fixture.deadline(), Some(19.0), "more bytes buy no time");
+    fixture.receive("e", fixture.at(18));
+    assert_eq!(
+        fixture.deadline(),
+        None,
+        "it is complete, and waits for its ticket"
+    );
+}
+
+#[test]
+fn a_client_that_takes_no_byte_for_30_seconds_is_cut_off() {
+    assert_eq!(limits::WRITE_TIMEOUT, Duration::from_secs(30));
+    for count in [1, 1_000_000] {
+        let mut fixture = Fixture::new();
+        fixture.receive(&get("/tickets/create/9"), fixture.at(50));
+        fixture.settle(count);
+        fixture.write(1, fixture.at(50));
+        assert_eq!(fixture.deadline(), Some(80.0));
+        fixture.write(0, fixture.at(79));
+        assert_eq!(fixture.deadline(), Some(80.0), "nothing was taken");
+        fixture.write(1, fixture.at(79));
+        assert_eq!(fixture.deadline(), Some(109.0), "a byte is progress");
+        assert_eq!(fixture.connection.expire(), Expiry::Close);
+    }
+}
+
+#[test]
+fn the_memory_of_a_slow_reader_does_not_grow_with_its_answer() {
+    let mut fixture = Fixture::new();
+    fixture.receive(&get("/tickets/create/9"), fixture.start);
+    fixture.settle(1_000_000);
+    let mut offered = 0;
+    for second in 0..100 {
+        offered = offered.max(fixture.write(100, fixture.at(second)));
+        assert!(fixture.connection.unsent().len() <= limits::OUTPUT_BYTES_MAX);
+    }
+    assert!(offered <= limits::PIECE_BYTES + limits::OUTPUT_BYTES_MAX);
+}
+
+#[test]
+fn lingering_ends() {
+    let mut fixture = Fixture::new();
+    fixture.receive("nonsense\r\n\r\n", fixture.at(3));
+    fixture.write(usize::MAX, fixture.at(4));
+    assert!(fixture.connection.is_finished());
+    let linger = limits::LINGER_TIMEOUT.as_secs_f64();
+    assert_eq!(fixture.deadline(), Some(4.0 + linger));
+    fixture.receive("more of it", fixture.at(5));
+    assert_eq!(fixture.deadline(), Some(4.0 + linger), "input buys no time");
+    assert_eq!(fixture.connection.expire(), Expiry::Close);
+}

@@ -1,0 +1,114 @@
+//! The log: what a start says, each change of state once, and nothing for a request.
+
+use serde_json::Value;
+
+use crate::harness::{Database, Kind, NODE, Tickr, run};
+
+const JSON: (&str, &str) = ("TICKR_LOG_FORMAT", "json");
+
+/// The lines of a log, each of which must be an object with the same four keys.
+fn events(log: &str) -> Vec<(String, String)> {
+    let events = log.lines().map(|line| {
+        let event: Value = serde_json::from_str(line).expect("a line is an object");
+        let keys = event.as_object().expect("a line is an object").keys();
+        let keys: Vec<&str> = keys.map(String::as_str).collect();
+        assert_eq!(keys, ["level", "message", "target", "timestamp"], "{line}");
+        let text = |key: &str| event[key].as_str().expect("a text").to_owned();
+        (text("level"), text("message"))
+    });
+    events.collect()
+}
+
+#[test]
+fn a_start_names_everything_but_secrets() {
+    let database = Database::create();
+    let settings = [
+        JSON,
+        ("TICKR_HTTP_AUTH_PASSWORD", "k4tze"),
+        ("TICKR_PREFETCH_SECONDS", "1.5"),
+        ("TICKR_DATABASE_POOL_TIMEOUT", "2.5"),
+    ];
+    let tickr = Tickr::serve_with(&database, &settings);
+    let log = tickr.log();
+    let (level, start) = events(&log).swap_remove(0);
+    assert_eq!(level, "INFO");
+    for part in [
+        concat!(
+            "tickr ",
+            env!("CARGO_PKG_VERSION"),
+            " listens on 127.0.0.1:"
+        ),
+        &format!("unix:{}", tickr.unix().display()),
+        &format!("database {} at /", database.name()),
+        "encryption off, time-out 2.5s",
+        "max_nodes=4 starting_offset=54313001 node_number=0",
+        "max_batch=1000000 batch_format=array",
+        "prefetch_seconds=1.5 http_auth=on",
+    ] {
+        assert!(start.contains(part), "no {part:?} in {start:?}");
+    }
+    assert!(!log.contains("k4tze"), "{log}");
+    tickr.stop();
+}
+
+#[test]
+fn every_change_of_state_is_one_line_and_a_request_is_none() {
+    let database = Database::alone();
+    let settings = [JSON, ("TICKR_DATABASE_POOL_TIMEOUT", "0.2")];
+    let tickr = Tickr::serve_with(&database, &settings);
+    let ask = |times: usize, status: u16| {
+        let mut client = tickr.connect(Kind::Tcp);
+        for _ in 0..times {
+            let answer = client.ask("GET /tickets/create HTTP/1.1");
+            assert_eq!(answer.status, status, "{}", answer.text());
+        }
+    };
+    ask(20, 200);
+    assert_eq!(events(&tickr.log()).len(), 2, "{}", tickr.log());
+    database.server().kill().expect("the server is ours");
+    ask(20, 503);
+    tickr.wait_for_log("does not serve");
+    database
+        .server()
+        .restart()
+        .expect("the server starts again");
+    tickr.wait_for_log("is back");
+    ask(20, 200);
+    database.execute("UPDATE tickets SET id = 2");
+    ask(20, 503);
+    tickr.wait_for_log("went backwards");
+    database.execute("UPDATE tickets SET id = 1000");
+    tickr.wait_for_log("ahead again");
+    ask(20, 200);
+    let events = events(&tickr.log());
+    let count = |level: &str, words: &str| {
+        let of = |event: &&(String, String)| event.0 == level && event.1.contains(words);
+        events.iter().filter(of).count()
+    };
+    assert_eq!(count("ERROR", "went backwards"), 1, "{events:#?}");
+    assert_eq!(count("INFO", "ahead again"), 1, "{events:#?}");
+    assert_eq!(count("INFO", "is back"), 1, "{events:#?}");
+    let lost = count("ERROR", "does not serve");
+    // A server that is killed can be seen in more than one way; each is told once.
+    assert!((1..=3).contains(&lost), "{events:#?}");
+    assert_eq!(events.len(), 5 + lost, "{events:#?}");
+}
+
+#[test]
+fn a_failed_start_is_a_line_like_any_other() {
+    let database = Database::create();
+    let settings = [
+        JSON,
+        ("TICKR_LISTEN", "unix:/dev/null/tickr.sock"),
+        ("TICKR_MAX_BATCH", "5"),
+    ];
+    let output = run(
+        &["serve"],
+        &[&NODE[..], &database.settings(), &settings].concat(),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let events = events(&String::from_utf8_lossy(&output.stderr));
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].0, "ERROR");
+    assert!(events[0].1.contains("/dev/null/tickr.sock"), "{events:?}");
+}

@@ -1,0 +1,24 @@
+//! Tests of Tickr as a whole: one program, one captioned module for each capability.
+
+mod bounds;
+mod client;
+mod cluster;
+mod commands;
+mod database;
+mod database_local;
+mod database_tls;
+mod deadlines;
+mod dispenser;
+mod framing;
+mod harness;
+mod logs;
+mod metrics;
+mod readme;
+mod request_laws;
+mod serving;
+mod settings;
+mod shutdown;
+mod support;
+mod systemd;
+mod taste;
+mod tickets;
