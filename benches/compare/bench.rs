@@ -1,0 +1,143 @@
+//! Everything that is started for one run, and how long the run may take.
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+
+use tempfile::TempDir;
+use tickr::database::local::{LocalOptions, LocalServer};
+
+use crate::load::{Figures, Load, Wrk};
+use crate::peers::{BareUpdate, Nginx, Redis, Tickr};
+use crate::{Outcome, machine, static_reply};
+
+/// Seconds of demand that the prefetching Tickr holds.
+const PREFETCH_SECONDS: u32 = 1;
+/// Files that one process opens at most: the idle connections, their busy neighbours, and some.
+const OPEN_FILES: u64 = 12_000;
+/// Seconds that decide between two configurations, and that warm a server up.
+const TRIAL_SECONDS: u64 = 1;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Runs of each side of a row.
+    pub(crate) pairs: usize,
+    /// Seconds of one run.
+    pub(crate) seconds: u64,
+    /// Seconds of one point of the scaling plot.
+    pub(crate) point_seconds: u64,
+    /// The scaling plot has the peers' curves too.
+    pub(crate) all_curves: bool,
+}
+
+impl Plan {
+    /// Under ten minutes.
+    pub(crate) const FULL: Plan = Plan {
+        pairs: 5,
+        seconds: 3,
+        point_seconds: 2,
+        all_curves: true,
+    };
+    /// Under two minutes.
+    pub(crate) const QUICK: Plan = Plan {
+        pairs: 3,
+        seconds: 1,
+        point_seconds: 1,
+        all_curves: false,
+    };
+}
+
+/// The servers and clients of a run. Fields are dropped in order: the database stops last.
+pub(crate) struct Bench {
+    pub(crate) plan: Plan,
+    pub(crate) wrk: Wrk,
+    pub(crate) tickr: Tickr,
+    pub(crate) prefetching: Tickr,
+    /// One with as many workers as cores, one with one worker.
+    pub(crate) nginx: [Nginx; 2],
+    pub(crate) redis: Redis,
+    pub(crate) static_reply: SocketAddr,
+    pub(crate) bare: RefCell<BareUpdate>,
+    pub(crate) database: LocalServer,
+    pub(crate) folder: TempDir,
+}
+
+impl Bench {
+    /// Starts everything.
+    pub(crate) fn start(plan: Plan) -> Outcome<Bench> {
+        machine::raise_open_files(OPEN_FILES)?;
+        let folder = temporary_folder()?;
+        let path = folder.path();
+        let wrk = Wrk::new(path)?;
+        let redis = Redis::start(path)?;
+        let database = start_database(path)?;
+        let bare = BareUpdate::connect(&database)?;
+        let tickr = Tickr::start(path, &database, 0)?;
+        let prefetching = Tickr::start(path, &database, PREFETCH_SECONDS)?;
+        let mut stream = TcpStream::connect(tickr.address())?;
+        let answer = machine::get(&mut stream, "/tickets/create")?;
+        let body = std::str::from_utf8(answer.body())?.to_owned();
+        let nginx = [
+            Nginx::start(path, "auto", &body)?,
+            Nginx::start(path, "1", &body)?,
+        ];
+        let static_reply = static_reply::start(answer.bytes)?;
+        Ok(Bench {
+            plan,
+            wrk,
+            tickr,
+            prefetching,
+            nginx,
+            redis,
+            static_reply,
+            bare: RefCell::new(bare),
+            database,
+            folder,
+        })
+    }
+
+    /// Runs wrk against Tickr.
+    pub(crate) fn on_tickr(&self, tickr: &Tickr, path: &str, load: Load) -> Outcome<Figures> {
+        self.wrk.run(&tickr.url(path), load, Some(tickr.pid()))
+    }
+
+    /// Runs wrk against nginx.
+    pub(crate) fn on_nginx(&self, nginx: &Nginx, path: &str, load: Load) -> Outcome<Figures> {
+        self.wrk.run(&nginx.url(path), load, Some(nginx.pid()))
+    }
+
+    /// A short run that does not count.
+    pub(crate) fn warm_up(&self, tickr: &Tickr, path: &str, load: Load) -> Outcome<()> {
+        let load = Load {
+            seconds: TRIAL_SECONDS,
+            ..load
+        };
+        self.on_tickr(tickr, path, load).map(|_| ())
+    }
+
+    /// The nginx that does more of this work: a fair peer is one at its best.
+    pub(crate) fn better_nginx(&self, path: &str, load: Load) -> Outcome<&Nginx> {
+        let load = Load {
+            seconds: TRIAL_SECONDS,
+            ..load
+        };
+        let [many, one] = &self.nginx;
+        let many_rate = self.on_nginx(many, path, load)?.rate;
+        let one_rate = self.on_nginx(one, path, load)?.rate;
+        Ok(if many_rate > one_rate { many } else { one })
+    }
+}
+
+/// A folder on the disk that the project is on: that of `/tmp` may be memory, where a flush
+/// costs nothing.
+pub(crate) fn temporary_folder() -> Outcome<TempDir> {
+    Ok(TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
+
+/// A private MySQL server with its default durability, and Tickr's tables in it.
+pub(crate) fn start_database(folder: &Path) -> Outcome<LocalServer> {
+    let database = LocalServer::start(LocalOptions::new(folder.join("mysql")))?;
+    Tickr::create_database(&database)?;
+    Ok(database)
+}

@@ -1,0 +1,273 @@
+//! The servers that are measured: Tickr, and the peers that it is held against. Each listens on
+//! a free port of the loopback interface, with a configuration of its own in a temporary folder.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+use rustix::process::geteuid;
+use tickr::database::local::LocalServer;
+
+use crate::Outcome;
+use crate::load::Figures;
+use crate::machine::{self, Server};
+
+/// More than any row opens.
+pub(crate) const CONNECTIONS_MAX: u64 = 12_000;
+
+/// The program under test, as it is released.
+pub(crate) const TICKR: &str = env!("CARGO_BIN_EXE_tickr");
+
+/// One `tickr serve`.
+pub(crate) struct Tickr {
+    server: Server,
+    address: SocketAddr,
+}
+
+impl Tickr {
+    /// Creates the database that every Tickr of a run shares.
+    pub(crate) fn create_database(database: &LocalServer) -> Outcome<()> {
+        let output = tickr(database).args(["db", "create"]).output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!(
+                "tickr db create failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into()),
+        }
+    }
+
+    /// Starts a server; `prefetch_seconds` is 0 for strict mode.
+    pub(crate) fn start(
+        folder: &Path,
+        database: &LocalServer,
+        prefetch_seconds: u32,
+    ) -> Outcome<Tickr> {
+        let address = machine::free_address()?;
+        let log = File::create(folder.join(format!("tickr-{}.log", address.port())))?;
+        let mut command = tickr(database);
+        command
+            .arg("serve")
+            .env("TICKR_LISTEN", address.to_string())
+            .env("TICKR_MAX_CONNECTIONS", CONNECTIONS_MAX.to_string())
+            .env("TICKR_PREFETCH_SECONDS", prefetch_seconds.to_string())
+            .env("TICKR_SHUTDOWN_TIMEOUT", "1")
+            .stderr(log);
+        let server = Server::start("tickr serve", &mut command, address)?;
+        // The first ticket proves that the database is connected.
+        machine::get(&mut TcpStream::connect(address)?, "/tickets/create")?;
+        Ok(Tickr { server, address })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
+    }
+}
+
+/// The released program with the settings of this benchmark, and no other.
+fn tickr(database: &LocalServer) -> Command {
+    let mut command = Command::new(TICKR);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TICKR_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("TICKR_DATABASE_HOST", database.socket())
+        .env("TICKR_DATABASE_USERNAME", database.username())
+        .env("TICKR_DATABASE_PASSWORD", database.password())
+        .env("TICKR_DATABASE_NAME", "tickr")
+        .env("TICKR_DATABASE_POOL_TIMEOUT", "10")
+        .env("TICKR_MAX_NODES", "4")
+        .env("TICKR_STARTING_OFFSET", "54313001")
+        .env("TICKR_NODE_NUMBER", "0")
+        .stdin(Stdio::null());
+    command
+}
+
+/// nginx with a fixed answer at `/tickets/create` and a file at `/batch`.
+pub(crate) struct Nginx {
+    server: Server,
+    address: SocketAddr,
+    /// The `worker_processes` of its configuration.
+    pub(crate) workers: &'static str,
+    batch: PathBuf,
+}
+
+impl Nginx {
+    /// Starts nginx; `workers` is its `worker_processes`.
+    pub(crate) fn start(folder: &Path, workers: &'static str, body: &str) -> Outcome<Nginx> {
+        let folder = folder.join(format!("nginx-{workers}"));
+        fs::create_dir(&folder)?;
+        let address = machine::free_address()?;
+        let path = folder.display();
+        // Workers of a master that runs as root could not read the folder.
+        let user = if geteuid().is_root() {
+            "user root root;"
+        } else {
+            ""
+        };
+        let configuration = format!(
+            "daemon off;
+             {user}
+             worker_processes {workers};
+             pid {path}/pid;
+             error_log {path}/error.log;
+             worker_rlimit_nofile {CONNECTIONS_MAX};
+             events {{ worker_connections {CONNECTIONS_MAX}; }}
+             http {{
+                 access_log off;
+                 sendfile on;
+                 tcp_nopush on;
+                 tcp_nodelay on;
+                 keepalive_requests 1000000000;
+                 keepalive_timeout 75s;
+                 open_file_cache max=16;
+                 default_type application/json;
+                 client_body_temp_path {path}/body;
+                 proxy_temp_path {path}/proxy;
+                 fastcgi_temp_path {path}/fastcgi;
+                 uwsgi_temp_path {path}/uwsgi;
+                 scgi_temp_path {path}/scgi;
+                 server {{
+                     listen {address} backlog=4096;
+                     root {path};
+                     location = /tickets/create {{ return 200 \"{body}\"; }}
+                 }}
+             }}"
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, configuration)?;
+        let mut command = Command::new(machine::program("nginx")?);
+        command
+            .arg("-e")
+            .arg(folder.join("error.log"))
+            .arg("-p")
+            .arg(&folder)
+            .arg("-c")
+            .arg(&file)
+            .stdin(Stdio::null());
+        Ok(Nginx {
+            server: Server::start("nginx", &mut command, address)?,
+            address,
+            workers,
+            batch: folder.join("batch"),
+        })
+    }
+
+    /// Puts the bytes in place that are served at `/batch`.
+    pub(crate) fn set_batch(&self, body: &[u8]) -> Outcome<()> {
+        Ok(fs::write(&self.batch, body)?)
+    }
+
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The process id of its master.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
+    }
+}
+
+/// Redis that flushes every write to disk before it answers, as Tickr's database does.
+pub(crate) struct Redis {
+    _server: Server,
+    pub(crate) address: SocketAddr,
+}
+
+impl Redis {
+    /// Starts Redis.
+    pub(crate) fn start(folder: &Path) -> Outcome<Redis> {
+        let folder = folder.join("redis");
+        fs::create_dir(&folder)?;
+        let address = machine::free_address()?;
+        let configuration = format!(
+            "bind 127.0.0.1\nport {}\ndir {}\nappendonly yes\nappendfsync always\nsave \"\"\n\
+             daemonize no\nlogfile {}\nmaxclients {CONNECTIONS_MAX}\n",
+            address.port(),
+            folder.display(),
+            folder.join("redis.log").display(),
+        );
+        let file = folder.join("redis.conf");
+        fs::write(&file, configuration)?;
+        let mut command = Command::new(machine::program("redis-server")?);
+        command.arg(&file).stdin(Stdio::null());
+        Ok(Redis {
+            _server: Server::start("redis-server", &mut command, address)?,
+            address,
+        })
+    }
+}
+
+/// A client that does nothing but the reservation, one after the other, on a table of its own.
+/// It stands in for a client in C, which the packages in use here do not bring.
+pub(crate) struct BareUpdate {
+    connection: Conn,
+}
+
+impl BareUpdate {
+    /// Creates the table.
+    pub(crate) fn connect(database: &LocalServer) -> Outcome<BareUpdate> {
+        let options = OptsBuilder::new()
+            .socket(database.socket().to_str())
+            .user(Some(database.username()))
+            .pass(Some(database.password()));
+        let mut connection = Conn::new(options)?;
+        for statement in [
+            "CREATE DATABASE bare",
+            "CREATE TABLE bare.tickets (id BIGINT UNSIGNED NOT NULL, \
+             stub CHAR(1) NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+            "INSERT INTO bare.tickets VALUES (1, 'a')",
+        ] {
+            connection.query_drop(statement)?;
+        }
+        Ok(BareUpdate { connection })
+    }
+
+    /// The version of the database server.
+    pub(crate) fn server_version(&mut self) -> Outcome<String> {
+        let version = self.connection.query_first("SELECT VERSION()")?;
+        Ok(version.unwrap_or_default())
+    }
+
+    /// Updates for so many seconds; the median is of one update.
+    pub(crate) fn run(&mut self, seconds: u64) -> Outcome<Figures> {
+        let started = Instant::now();
+        let mut latencies = Vec::new();
+        while started.elapsed() < Duration::from_secs(seconds) {
+            let sent = Instant::now();
+            self.connection.query_drop(
+                "UPDATE bare.tickets SET id = LAST_INSERT_ID(id + 1) WHERE stub = 'a'",
+            )?;
+            latencies.push(sent.elapsed().as_secs_f64());
+            if self.connection.affected_rows() != 1 {
+                return Err("the bare UPDATE did not find its row".into());
+            }
+        }
+        let elapsed = started.elapsed().as_secs_f64();
+        latencies.sort_by(f64::total_cmp);
+        Ok(Figures {
+            rate: latencies.len() as f64 / elapsed,
+            median_seconds: latencies[latencies.len() / 2],
+            ..Figures::default()
+        })
+    }
+}
