@@ -1,0 +1,62 @@
+# What people type. Every rule works alone on a Debian machine that has Rust, as root or with
+# sudo; what is missing is installed first.
+
+# Seconds that `make fuzz` spends on each target.
+FUZZ_SECONDS ?= 60
+
+# Seconds that `make soak` runs.
+SOAK_SECONDS ?= 600
+
+# Seconds that `make hunt` hunts, and the seed that it repeats (none: a new one).
+HUNT_SECONDS ?= 600
+HUNT_SEED ?=
+
+.PHONY: help run test check-deploy fuzz bench bench-quick soak hunt hunt-proof galera
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+run: ## Serve tickets on 127.0.0.1:8080 from a private MySQL server in .tickr/
+	.ci/install linker mysql
+	cargo run --release -- dev
+
+test: ## Check the format, lint, and run all tests
+	.ci/install linker mysql lints
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo check --no-default-features --features client
+	cargo build --release
+	TICKR_RELEASED=$(CURDIR)/target/release/tickr cargo test
+
+check-deploy: ## Check the dashboard, the alert rules, the metrics and the systemd units
+	.ci/install linker mysql deploy
+	cargo build
+	.ci/check-deploy
+
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
+	.ci/install linker fuzz
+	.ci/fuzz $(FUZZ_SECONDS)
+
+bench: ## Measure beside nginx, Redis and others (under 10 min); writes benches/ and docs/
+	.ci/install linker mysql bench
+	cargo bench --bench compare
+
+bench-quick: ## The same, shorter (under 2 min); writes to the target folder alone
+	.ci/install linker mysql bench
+	cargo bench --bench compare -- --quick
+
+soak: ## Run at full speed for SOAK_SECONDS (600); memory must stay flat
+	.ci/install linker mysql bench
+	cargo bench --bench compare -- --soak $(SOAK_SECONDS)
+
+hunt: ## Kill, hang and cut everything for HUNT_SECONDS (600); no ticket twice (HUNT_SEED repeats)
+	.ci/install linker mysql
+	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) cargo test --release --test hunt
+
+hunt-proof: ## Break the program in three ways; the hunt must find each
+	.ci/install linker mysql
+	.ci/hunt-proof 60
+
+galera: ## Hunt on a cluster of three servers, all writing, for HUNT_SECONDS
+	.ci/install linker mysql galera
+	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) .ci/galera
