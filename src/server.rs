@@ -254,9 +254,14 @@ impl Server {
     /// Does all that is due.
     fn turn(&mut self, now: Instant) -> Result<(), ServeError> {
         self.scraped = None;
-        self.accept(now);
         self.ready.append(&mut self.again);
-        for at in 0..self.ready.len() {
+        let known = self.ready.len();
+        for at in 0..known {
+            self.read(self.ready[at], now);
+        }
+        // Who is idle, and who has left, shows only now; newcomers may need their room.
+        self.accept(now);
+        for at in known..self.ready.len() {
             self.read(self.ready[at], now);
         }
         self.settle(now)?;
@@ -352,7 +357,7 @@ impl Server {
 
     fn welcome(&mut self, stream: Stream, origin: Rc<Origin>, now: Instant) {
         if self.clients.len() >= self.connections_max {
-            self.close_oldest_idle();
+            self.close_oldest_idle(now);
         }
         let over = self.clients.len() >= self.connections_max;
         if self.clients.len() >= self.connections_max + limits::CONNECTIONS_OVER_MAX {
@@ -388,12 +393,13 @@ impl Server {
     }
 
     /// Makes room for new clients: a share of the idle connections goes, the oldest first.
-    fn close_oldest_idle(&mut self) {
+    fn close_oldest_idle(&mut self, now: Instant) {
         let mut idle: Vec<(Instant, usize)> = self
             .clients
             .iter()
-            // Who is queued may have sent a request that has not been read yet.
-            .filter(|(_, client)| client.connection.is_idle() && !client.queued)
+            .filter(|(_, client)| client.connection.is_idle() || client.has_left())
+            // Who came in this turn has not been read from yet.
+            .filter(|(_, client)| client.connection.idle_since() < now)
             .map(|(id, client)| (client.connection.idle_since(), id))
             .collect();
         let share = (idle.len() / limits::IDLE_CLOSED_SHARE)
@@ -663,6 +669,11 @@ impl Server {
 }
 
 impl Client {
+    /// Whether the client has closed and nothing is left to write.
+    fn has_left(&self) -> bool {
+        self.at_end && self.connection.is_finished()
+    }
+
     /// Writes until the socket is full, everything is written, or one piece of a large array has
     /// gone; returns whether the client is to be written to again in the next turn.
     fn write_out(

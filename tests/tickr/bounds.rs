@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tickr::http::array::Format;
 use tickr::http::connection::{Connection, Reply};
 use tickr::http::route::Rules;
@@ -237,6 +237,29 @@ fn past_the_most_connections_a_new_one_gets_a_short_503() {
         }
         for client in &mut busy {
             client.send("Host: t\r\n\r\n");
+            assert_eq!(client.read_response().status, 200);
+        }
+    });
+}
+
+#[test]
+fn who_leaves_makes_room_for_who_comes_at_the_same_moment() {
+    let database = Database::create();
+    let tickr = Tickr::serve_with(&database, &[("TICKR_MAX_CONNECTIONS", "6")]);
+    for_both(|kind| {
+        let mut leaving: Vec<Client> = (0..6).map(|_| tickr.connect(kind)).collect();
+        for client in &mut leaving {
+            assert_eq!(client.ask("GET /livez HTTP/1.1").status, 200);
+        }
+        // The server sees all of it in one turn.
+        tickr.signal(Signal::STOP);
+        drop(leaving);
+        let mut coming: Vec<Client> = (0..6).map(|_| tickr.connect(kind)).collect();
+        coming
+            .iter_mut()
+            .for_each(|client| client.send(get("/livez")));
+        tickr.signal(Signal::CONT);
+        for client in &mut coming {
             assert_eq!(client.read_response().status, 200);
         }
     });
