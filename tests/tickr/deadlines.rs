@@ -232,6 +232,20 @@ fn the_ten_seconds_of_a_body_begin_with_the_end_of_its_head() {
 }
 
 #[test]
+fn the_ten_seconds_of_a_body_that_waits_for_its_100_begin_when_it_may_be_sent() {
+    let mut fixture = Fixture::new();
+    fixture.receive(HEAD, fixture.at(1));
+    fixture.receive("\r\n", fixture.at(1));
+    fixture.receive(HEAD, fixture.at(2));
+    let rest = "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    fixture.receive(rest, fixture.at(2));
+    assert_eq!(fixture.deadline(), None, "the first answer is still due");
+    fixture.settle(1);
+    assert!(fixture.write(usize::MAX, fixture.at(30)) > 0);
+    assert_eq!(fixture.deadline(), Some(40.0));
+}
+
+#[test]
 fn a_client_that_takes_no_byte_for_30_seconds_is_cut_off() {
     assert_eq!(limits::WRITE_TIMEOUT, Duration::from_secs(30));
     for count in [1, 1_000_000] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tickr::http::array::Format;
 use tickr::http::connection::{Connection, Demand, Reply};
-use tickr::http::response::{Heads, Page};
+use tickr::http::response::{Heads, Page, Persistence};
 use tickr::http::route::Rules;
 use tickr::ticket::Run;
 
@@ -795,6 +795,21 @@ fn a_close_after_an_error_does_not_destroy_the_answer() {
             assert_eq!(client.read_last_response().status, status, "{start:?}");
         }
     });
+}
+
+#[test]
+fn a_clock_before_1970_does_no_harm() {
+    let heads = Heads::new(SystemTime::UNIX_EPOCH - Duration::from_secs(1));
+    let mut answer = Vec::new();
+    heads.page(
+        &Page::problem(503, ""),
+        Persistence::Close,
+        false,
+        &mut answer,
+    );
+    let answer = String::from_utf8(answer).expect("text");
+    let date = "\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+    assert!(answer.contains(date), "{answer}");
 }
 
 #[test]

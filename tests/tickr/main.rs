@@ -13,6 +13,7 @@ mod framing;
 mod harness;
 mod logs;
 mod metrics;
+mod outages;
 mod readme;
 mod request_laws;
 mod serving;

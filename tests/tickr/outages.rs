@@ -1,0 +1,146 @@
+//! What clients and operators see while the database is away, hangs, takes no writes, or went
+//! backwards, and that the node goes on by itself.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Client, Database, Kind, NODE, Tickr, for_both, get, run, wait_until};
+
+const CREATE: &str = "GET /tickets/create HTTP/1.1";
+const STATUS: &str = "GET /status HTTP/1.1";
+
+/// An event loop that sleeps while it can do nothing else.
+fn check_that_it_sleeps(tickr: &Tickr) {
+    let (before, began) = (tickr.processor_time(), Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    let busy = tickr.processor_time() - before;
+    let took = began.elapsed();
+    assert!(busy < took / 5, "{busy:?} of {took:?}");
+}
+
+/// Waits until the node gives tickets again; returns the first one.
+fn first_ticket(tickr: &Tickr, kind: Kind) -> u64 {
+    let mut client = tickr.connect(kind);
+    let mut ticket = None;
+    wait_until("tickets are given again", || {
+        let answer = client.ask(CREATE);
+        ticket = (answer.status == 200).then(|| answer.tickets()[0]);
+        ticket.is_some()
+    });
+    ticket.expect("one was waited for")
+}
+
+#[test]
+fn a_database_that_went_backwards_is_fenced_off_until_it_is_ahead_again() {
+    let database = Database::alone();
+    let tickr = Tickr::serve(&database);
+    for_both(|kind| {
+        let mut client = tickr.connect(kind);
+        let given = client.ask("GET /tickets/create/100 HTTP/1.1").tickets();
+        let highest = *given.last().expect("a batch");
+        database.execute("UPDATE tickets SET id = 50");
+        let advance = format!("tickr db advance --past {highest}");
+        for path in [CREATE, "GET /tickets/create/5 HTTP/1.1"] {
+            let refused = client.ask(path);
+            assert_eq!(refused.status, 503);
+            assert!(refused.text().contains("went backwards"));
+            assert!(refused.text().contains(&advance), "{}", refused.text());
+        }
+        let status = client.ask(STATUS);
+        assert_eq!(status.status, 200);
+        assert!(status.text().contains(r#""state":"fenced""#));
+        assert!(status.text().contains(&advance), "{}", status.text());
+
+        let settings = [&database.settings()[..], &NODE].concat();
+        let past = highest.to_string();
+        let advanced = run(&["db", "advance", "--past", &past], &settings);
+        assert_eq!(advanced.status.code(), Some(0));
+        assert_eq!(first_ticket(&tickr, kind), highest + 4);
+    });
+}
+
+#[test]
+fn a_fenced_node_sleeps_while_its_database_is_away() {
+    let database = Database::alone();
+    let short = [("TICKR_DATABASE_POOL_TIMEOUT", "0.2")];
+    let tickr = Tickr::serve_with(&database, &short);
+    let mut client = tickr.connect(Kind::Tcp);
+    let given = client.ask("GET /tickets/create/100 HTTP/1.1").tickets();
+    database.execute("UPDATE tickets SET id = 50");
+    assert_eq!(client.ask(CREATE).status, 503);
+    database.server().kill().expect("the server is ours");
+    tickr.wait_for_log("does not serve");
+    check_that_it_sleeps(&tickr);
+    let server = database.server().restart();
+    server.expect("the server starts again");
+    tickr.wait_for_log("is back");
+    let refused = client.ask(CREATE);
+    assert!(refused.text().contains("went backwards"));
+    database.execute("UPDATE tickets SET id = 1000");
+    assert!(first_ticket(&tickr, Kind::Unix) > *given.last().expect("a batch"));
+}
+
+#[test]
+fn a_node_sleeps_while_its_database_hangs() {
+    let database = Database::alone();
+    let settings = [
+        ("TICKR_DATABASE_POOL_SIZE", "2"),
+        ("TICKR_DATABASE_POOL_TIMEOUT", "1"),
+    ];
+    let tickr = Tickr::serve_with(&database, &settings);
+    for_both(|kind| {
+        let mut clients: Vec<Client> = (0..8).map(|_| tickr.connect(kind)).collect();
+        database.server().pause().expect("the server is paused");
+        for (index, client) in clients.iter_mut().enumerate() {
+            let path = ["/tickets/create", "/status"][index % 2];
+            client.send(get(path));
+        }
+        check_that_it_sleeps(&tickr);
+        for client in &mut clients {
+            assert_eq!(client.read_response().status, 503);
+        }
+        // Nobody waits any more, and every worker still does.
+        check_that_it_sleeps(&tickr);
+        database.server().resume().expect("the server goes on");
+        first_ticket(&tickr, kind);
+    });
+}
+
+#[test]
+fn a_database_that_takes_no_writes_is_left_only_by_a_write() {
+    let database = Database::alone();
+    database.execute("CREATE USER 'plain'@'localhost' IDENTIFIED BY 'plain'");
+    let grant = format!(
+        "GRANT SELECT, UPDATE ON `{}`.* TO 'plain'@'localhost'",
+        database.name()
+    );
+    database.execute(&grant);
+    let plain = [
+        ("TICKR_DATABASE_USERNAME", "plain"),
+        ("TICKR_DATABASE_PASSWORD", "plain"),
+        ("TICKR_DATABASE_POOL_TIMEOUT", "0.2"),
+    ];
+    let tickr = Tickr::serve_with(&database, &plain);
+    for_both(|kind| {
+        let mut client = tickr.connect(kind);
+        let last = client.ask(CREATE).tickets()[0];
+        database.execute("SET GLOBAL read_only = 1");
+        for _ in 0..3 {
+            let refused = client.ask(CREATE);
+            assert_eq!(refused.status, 503);
+            let ready = client.ask("GET /readyz HTTP/1.1");
+            assert_eq!(ready.status, 503);
+            assert!(ready.text().contains("takes no writes"));
+        }
+        check_that_it_sleeps(&tickr);
+        database.execute("SET GLOBAL read_only = 0");
+        // Nobody asks for a ticket, and the counter could be read all the while.
+        wait_until("the node is ready again", || {
+            client.ask("GET /readyz HTTP/1.1").status == 200
+        });
+        assert!(client.ask(CREATE).tickets()[0] > last);
+    });
+    let count = |words| tickr.log().matches(words).count();
+    assert_eq!(count("does not serve"), 2, "{}", tickr.log());
+    assert_eq!(count("is back"), 2, "{}", tickr.log());
+}
