@@ -11,10 +11,10 @@ SOAK_SECONDS ?= 600
 HUNT_SECONDS ?= 600
 HUNT_SEED ?=
 
-.PHONY: help run test check-deploy fuzz bench bench-quick soak hunt hunt-proof galera
+.PHONY: help run test check-deploy check-clients fuzz bench bench-quick soak hunt hunt-proof galera
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## Serve tickets on 127.0.0.1:8080 from a private MySQL server in .tickr/
 	.ci/install linker mysql
@@ -32,6 +32,11 @@ check-deploy: ## Check the dashboard, the alert rules, the metrics and the syste
 	.ci/install linker mysql deploy
 	cargo build
 	.ci/check-deploy
+
+check-clients: ## Try curl, wrk, ab, and nginx as a proxy; not one request may fail
+	.ci/install linker mysql clients
+	cargo build --release
+	.ci/check-clients
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
 	.ci/install linker fuzz

@@ -1,11 +1,15 @@
-//! Clients: wrk, redis-benchmark, idle connections, and a reader that takes its time.
+//! Clients: wrk, redis-benchmark, idle and slow connections, and a reader that takes its time.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::Outcome;
 use crate::machine;
@@ -193,6 +197,58 @@ impl Idle {
         Ok(Idle {
             _connections: connections,
         })
+    }
+}
+
+/// Connections that do as little as they can: some send one byte of a request a second, some ask
+/// for a large batch and never read it.
+pub(crate) struct Slow {
+    _never_read: Vec<TcpStream>,
+    stop: Sender<()>,
+    trickle: JoinHandle<io::Result<()>>,
+}
+
+impl Slow {
+    /// Opens so many of each kind.
+    pub(crate) fn open(address: SocketAddr, each: usize) -> Outcome<Slow> {
+        let never_read = (0..each).map(|_| {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            // What the kernel holds for a client is not what is measured.
+            socket.set_recv_buffer_size(4 * 1024)?;
+            socket.connect(&address.into())?;
+            let mut stream = TcpStream::from(socket);
+            stream.write_all(machine::request("/tickets/create/1000000").as_bytes())?;
+            Ok(stream)
+        });
+        let never_read = never_read.collect::<io::Result<_>>()?;
+        let trickling = (0..each).map(|_| TcpStream::connect(address));
+        let mut trickling = trickling.collect::<io::Result<Vec<_>>>()?;
+        let (stop, stopped) = mpsc::channel();
+        let trickle = thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                for stream in &mut trickling {
+                    // The server closes a request that takes too long.
+                    if stream.write_all(b"X").is_err() {
+                        *stream = TcpStream::connect(address)?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        Ok(Slow {
+            _never_read: never_read,
+            stop,
+            trickle,
+        })
+    }
+
+    /// Closes them; an error means that one could not be opened again.
+    pub(crate) fn close(self) -> Outcome<()> {
+        drop(self.stop);
+        match self.trickle.join() {
+            Ok(done) => Ok(done?),
+            Err(_) => Err("the thread that trickles bytes has panicked".into()),
+        }
     }
 }
 

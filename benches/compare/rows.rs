@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::bench::Bench;
-use crate::load::{self, Figures, Idle, Load};
+use crate::load::{self, Figures, Idle, Load, Slow};
 use crate::machine;
 use crate::peers::{Nginx, TICKR, Tickr};
 use crate::report::{Mark, Row, Unit};
@@ -21,6 +21,7 @@ pub(crate) const BATCHES: &str = "batches of 100000, 8 clients";
 pub(crate) const PROCESSOR: &str = "processor time a single, 64 clients";
 const SLOW_READER: &str = "memory for a slow reader of 1000000";
 const BESIDE_IDLE: &str = "64 clients beside 10000 idle ones";
+const BESIDE_SLOW: &str = "64 clients beside 10000 slow ones";
 const IDLE_MEMORY: &str = "memory an idle connection";
 const AT_REST: &str = "memory at rest";
 const BINARY: &str = "binary";
@@ -28,6 +29,8 @@ const BINARY: &str = "binary";
 const SINGLE: &str = "/tickets/create";
 const BATCH: &str = "/tickets/create/100000";
 const IDLE_CONNECTIONS: usize = 10_000;
+/// So many trickle a request, and as many never read their answer.
+const SLOW_CONNECTIONS_EACH: usize = 5_000;
 const BUSY_CLIENTS: usize = 64;
 const PIPELINE_DEPTH: usize = 16;
 const BATCH_CLIENTS: usize = 8;
@@ -44,7 +47,7 @@ type Measure = fn(&mut Bench) -> Outcome<Vec<Row>>;
 
 /// Measures every row whose name holds the text.
 pub(crate) fn measure(bench: &mut Bench, only: &str) -> Outcome<Vec<Row>> {
-    let all: [(&[&str], Measure); 8] = [
+    let all: [(&[&str], Measure); 9] = [
         (&[SINGLES_256], |bench| {
             strict(bench, SINGLES_256, 256, (1.0, 1.4))
         }),
@@ -57,6 +60,7 @@ pub(crate) fn measure(bench: &mut Bench, only: &str) -> Outcome<Vec<Row>> {
         (&[BATCHES], batches),
         (&[SLOW_READER, AT_REST, BINARY], memory),
         (&[BESIDE_IDLE, IDLE_MEMORY], idle),
+        (&[BESIDE_SLOW], slow),
     ];
     let mut rows = Vec::new();
     for (names, measure) in all {
@@ -279,6 +283,31 @@ fn idle(bench: &mut Bench) -> Outcome<Vec<Row>> {
             mark: Mark::AtMost(KIBIBYTE),
         },
     ])
+}
+
+fn slow(bench: &mut Bench) -> Outcome<Vec<Row>> {
+    let load = Load::new(BUSY_CLIENTS, bench.plan.seconds);
+    let tickr = Tickr::start(bench.folder.path(), &bench.database, 0)?;
+    bench.warm_up(&tickr, SINGLE, load)?;
+    let [beside, alone] = alternate(
+        bench.plan.pairs,
+        [
+            &mut || {
+                let slow = Slow::open(tickr.address(), SLOW_CONNECTIONS_EACH)?;
+                let figures = bench.on_tickr(&tickr, SINGLE, load);
+                slow.close()?;
+                figures
+            },
+            &mut || bench.on_tickr(&tickr, SINGLE, load),
+        ],
+    )?;
+    Ok(vec![Row {
+        work: BESIDE_SLOW,
+        unit: Unit::RequestsPerSecond,
+        tickr: rates(&beside),
+        peer: Some(("without them".to_owned(), rates(&alone))),
+        mark: Mark::RatioAtLeast(0.9),
+    }])
 }
 
 /// Runs the contenders in turn, A B A B, and gives each one's figures.

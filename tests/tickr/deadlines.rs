@@ -11,7 +11,7 @@ use tickr::http::route::Rules;
 use tickr::limits;
 use tickr::ticket::Run;
 
-use crate::harness::{Client, Database, Kind, Tickr, get};
+use crate::harness::{Client, Database, Kind, Tickr, for_both, get};
 
 const HEAD: &str = "POST /tickets/create HTTP/1.1\r\nHost: tickr\r\n";
 
@@ -83,6 +83,40 @@ fn a_request_that_takes_too_long_gets_408_and_holds_nobody_up() {
         }
     });
     assert!(tickr.processor_time() < Duration::from_secs(6));
+}
+
+#[test]
+fn who_trickles_and_who_never_reads_holds_nobody_up() {
+    const EACH: usize = 50;
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    for_both(|kind| {
+        let open = |request: &str| -> Vec<Client> {
+            let open = |_| {
+                let mut client = tickr.connect(kind);
+                client.send(request);
+                client
+            };
+            (0..EACH).map(open).collect()
+        };
+        let never_read = open(&get("/tickets/create/1000000"));
+        let request = get("/tickets/create");
+        let (start, end) = request.split_at(request.len() - 1);
+        let mut trickling = open("");
+        let mut busy = tickr.connect(kind);
+        for byte in start.as_bytes() {
+            trickling.iter_mut().for_each(|client| client.send([*byte]));
+            for _ in 0..5 {
+                assert_eq!(busy.ask("GET /tickets/create HTTP/1.1").tickets().len(), 1);
+            }
+        }
+        // Those are still there, and have cost no ticket until now.
+        for client in &mut trickling {
+            client.send(end);
+            assert_eq!(client.read_response().tickets().len(), 1);
+        }
+        drop(never_read);
+    });
 }
 
 /// What answers a connection in these tests.
