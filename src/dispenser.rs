@@ -20,6 +20,12 @@ use crate::ticket::{Block, Numbering, Run};
 /// While a reservation takes less than this, a second one beside it would only cost processor
 /// time: those who come meanwhile are better served by the next, larger block.
 const RESERVATION_OVERLAP_MIN: Duration = Duration::from_millis(2);
+/// Who has just been served often asks again at once. The next reservation waits for them for at
+/// most so many times what a reservation takes, since the last one landed.
+const GATHERING_LATENCIES_MAX: u32 = 3;
+/// While the dispenser gathers, it is to be looked at this often; one look without a newcomer
+/// ends it.
+const GATHERING_LOOK_INTERVAL: Duration = Duration::from_micros(20);
 /// Demand is measured over windows of this length.
 const DEMAND_WINDOW: Duration = Duration::from_millis(100);
 /// Time constant, in seconds, of the exponential smoothing of the demand.
@@ -55,7 +61,18 @@ pub struct Dispenser {
     handed_out: Option<u64>,
     fence: Option<Fence>,
     latency: Duration,
+    gathering: Gathering,
     demand: Demand,
+}
+
+/// What tells whether more requests are about to come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gathering {
+    /// Requests that waited when the last block landed: so many clients are at work.
+    crowd: usize,
+    landed_at: Option<Instant>,
+    /// Requests that waited at the last look.
+    looked_at: usize,
 }
 
 /// One request in the FIFO.
@@ -142,6 +159,7 @@ impl Dispenser {
             handed_out: None,
             fence: None,
             latency: Duration::ZERO,
+            gathering: Gathering::default(),
             demand: Demand::default(),
         }
     }
@@ -244,7 +262,9 @@ impl Dispenser {
         if count == 0 || self.spacing_left(now).is_some() {
             return None;
         }
-        Some(self.ask(count, now))
+        let gathers = self.is_gathering(now);
+        self.gathering.looked_at = self.waiting.len();
+        (!gathers).then(|| self.ask(count, now))
     }
 
     /// A reservation of one base id although nobody may wait for it, to see whether the counter can
@@ -261,6 +281,11 @@ impl Dispenser {
     pub fn landed(&mut self, id: u64, block: Block, now: Instant) -> Option<Fence> {
         let flight = self.end_flight(id);
         self.latency = base_latency(self.latency, now.duration_since(flight.asked_at));
+        self.gathering = Gathering {
+            crowd: self.waiting.len(),
+            landed_at: Some(now),
+            looked_at: 0,
+        };
         let was_seen = self.seen;
         if block.first <= flight.floor {
             return self.put_up_fence(was_seen, block.first - 1);
@@ -359,7 +384,12 @@ impl Dispenser {
             .then(|| self.spacing_left(now))
             .flatten()
             .map(|left| now + left);
-        [expiry, late, spacing].into_iter().flatten().min()
+        let gathering = (!self.waiting.is_empty() && self.is_gathering(now))
+            .then(|| now + GATHERING_LOOK_INTERVAL);
+        [expiry, late, spacing, gathering]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Requests in the FIFO.
@@ -461,6 +491,23 @@ impl Dispenser {
         let due = newest.asked_at + spacing;
         due.checked_duration_since(now)
             .filter(|left| !left.is_zero())
+    }
+
+    /// Whether a reservation sent a little later would serve more requests: clients that have
+    /// just been served are coming back, and not all of them are here. What this costs the first
+    /// of them is bounded by what a reservation takes; what it saves is a commit for a few.
+    fn is_gathering(&self, now: Instant) -> bool {
+        let Gathering {
+            crowd,
+            landed_at,
+            looked_at,
+        } = self.gathering;
+        let most = self.latency * GATHERING_LATENCIES_MAX;
+        self.options.prefetch_seconds == 0.0
+            && self.in_flight.is_empty()
+            && self.latency < RESERVATION_OVERLAP_MIN
+            && (looked_at + 1..crowd).contains(&self.waiting.len())
+            && landed_at.is_some_and(|at| now.duration_since(at) < most)
     }
 
     /// No longer waits for reservations that are late: what landed behind them goes ahead.

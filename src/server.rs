@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
@@ -219,7 +220,11 @@ impl Server {
             .register(&mut stop, STOP, Interest::READABLE)?;
         let mut events = Events::with_capacity(limits::EVENTS_PER_TURN_MAX);
         loop {
-            let timeout = self.timeout(Instant::now());
+            let mut timeout = self.timeout(Instant::now());
+            if let Some(nap) = timeout.filter(|timeout| *timeout < limits::NAP_MAX) {
+                thread::sleep(nap);
+                timeout = Some(Duration::ZERO);
+            }
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
                 _ => {}
