@@ -71,8 +71,9 @@ struct Gathering {
     /// Requests that waited when the last block landed: so many clients are at work.
     crowd: usize,
     landed_at: Option<Instant>,
-    /// Requests that waited at the last look.
+    /// Requests that waited at the last look, and when the next one is due.
     looked_at: usize,
+    look_at: Option<Instant>,
 }
 
 /// One request in the FIFO.
@@ -255,6 +256,7 @@ impl Dispenser {
     pub fn next_reservation(&mut self, now: Instant) -> Option<Reservation> {
         self.measure_demand(now);
         self.give_up_on_late(now);
+        self.gathering.look_at = None;
         if self.fence.is_some() || self.in_flight.len() >= self.options.reservations_max {
             return None;
         }
@@ -262,9 +264,12 @@ impl Dispenser {
         if count == 0 || self.spacing_left(now).is_some() {
             return None;
         }
-        let gathers = self.is_gathering(now);
-        self.gathering.looked_at = self.waiting.len();
-        (!gathers).then(|| self.ask(count, now))
+        if self.is_gathering(now) {
+            self.gathering.looked_at = self.waiting.len();
+            self.gathering.look_at = Some(now + GATHERING_LOOK_INTERVAL);
+            return None;
+        }
+        Some(self.ask(count, now))
     }
 
     /// A reservation of one base id although nobody may wait for it, to see whether the counter can
@@ -284,7 +289,7 @@ impl Dispenser {
         self.gathering = Gathering {
             crowd: self.waiting.len(),
             landed_at: Some(now),
-            looked_at: 0,
+            ..Gathering::default()
         };
         let was_seen = self.seen;
         if block.first <= flight.floor {
@@ -384,12 +389,13 @@ impl Dispenser {
             .then(|| self.spacing_left(now))
             .flatten()
             .map(|left| now + left);
-        let gathering = (!self.waiting.is_empty() && self.is_gathering(now))
-            .then(|| now + GATHERING_LOOK_INTERVAL);
-        [expiry, late, spacing, gathering]
-            .into_iter()
-            .flatten()
-            .min()
+        [expiry, late, spacing].into_iter().flatten().min()
+    }
+
+    /// While a reservation is held back for clients that are coming back: when
+    /// [`Dispenser::next_reservation`] must be asked again at the latest.
+    pub fn look_at(&self) -> Option<Instant> {
+        self.gathering.look_at.filter(|_| !self.waiting.is_empty())
     }
 
     /// Requests in the FIFO.
@@ -501,6 +507,7 @@ impl Dispenser {
             crowd,
             landed_at,
             looked_at,
+            ..
         } = self.gathering;
         let most = self.latency * GATHERING_LATENCIES_MAX;
         self.options.prefetch_seconds == 0.0

@@ -33,6 +33,10 @@ pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// One piece of a large array. It is written again from its offset when the socket takes only a
 /// part, so that a slow reader costs no memory.
 pub const PIECE_BYTES: usize = 128 * 1024;
+/// What the kernel may hold for one TCP client that does not read; it doubles this for its own
+/// needs (socket(7)). By itself it would take megabytes, and memory for all clients is bounded
+/// (`net.ipv4.tcp_mem`).
+pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Arrays up to this length are gathered with other small answers.
 pub const SMALL_BODY_BYTES_MAX: u64 = 4 * 1024;
 

@@ -156,8 +156,9 @@ impl Listener {
     /// Serves a TCP socket that somebody else has bound, such as a service manager.
     pub fn from_tcp(listener: std::net::TcpListener) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
-        // Accepted sockets inherit it, which saves a system call for each.
+        // Accepted sockets inherit both, which saves system calls for each.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
+        SockRef::from(&listener).set_send_buffer_size(limits::SEND_BUFFER_BYTES)?;
         let address = Address::Tcp(listener.local_addr()?.to_string());
         let socket = ListeningSocket::Tcp(TcpListener::from_std(listener));
         Ok(Listener {
@@ -746,13 +747,15 @@ mod tests {
     }
 
     #[test]
-    fn small_answers_over_tcp_are_sent_at_once() {
+    fn small_answers_over_tcp_are_sent_at_once_and_large_ones_take_bounded_memory() {
         let (listener, address) = bind_tcp("127.0.0.1:0");
         let _client = TcpClient::connect(address).unwrap();
         let Stream::Tcp(stream) = listener.accept().unwrap() else {
             panic!("a TCP listener accepts TCP streams");
         };
         assert!(stream.nodelay().unwrap());
+        let buffer = SockRef::from(&stream).send_buffer_size().unwrap();
+        assert_eq!(buffer, 2 * limits::SEND_BUFFER_BYTES);
     }
 
     #[test]

@@ -245,9 +245,10 @@ impl Supply {
         // During an outage its attempts read the counter.
         let look = self.fence.as_ref().filter(|_| self.outage.is_none());
         let look = look.map(|fence| fence.look_at);
+        let gather = self.dispenser.look_at().filter(|_| self.outage.is_none());
         // Without an idle worker, its outcome is what wakes the loop.
         let can_order = self.workers.idle() > 0;
-        [retry, look, late]
+        [retry, look, late, gather]
             .into_iter()
             .flatten()
             .filter(|_| can_order)

@@ -83,6 +83,90 @@ fn a_read_between_commit_and_answer_refuses_nobody() {
     assert_eq!(numbering.ticket(last), Some(grant.run.last()));
 }
 
+const COMMIT: Duration = Duration::from_micros(300);
+
+/// A dispenser that has just served so many clients, and the moment of that.
+fn having_served(clients: usize) -> (Dispenser, Instant) {
+    let mut dispenser = Dispenser::new(Options {
+        numbering: Numbering::new(1, 1, 0).expect("the settings are good"),
+        reservations_max: 5,
+        late_after: PATIENCE,
+        prefetch_seconds: 0.0,
+    });
+    let mut now = Instant::now();
+    let mut counter = COUNTER_SEED;
+    // What a commit takes is learnt little by little.
+    for _ in 0..40 {
+        (0..clients).for_each(|client| ask(&mut dispenser, client, now));
+        let reservation = dispenser.next_reservation(now).expect("all are here");
+        assert_eq!(reservation.count, clients as u64);
+        now += COMMIT;
+        counter += reservation.count;
+        let block = Block::ending_at(counter, reservation.count).expect("a block");
+        assert_eq!(dispenser.landed(reservation.id, block, now), None);
+        (0..clients).for_each(|_| assert!(dispenser.next_grant(|_| true).is_some()));
+    }
+    (dispenser, now)
+}
+
+fn ask(dispenser: &mut Dispenser, client: usize, now: Instant) {
+    let admitted = dispenser.request(client, 1, now + PATIENCE);
+    admitted.expect("there is room");
+}
+
+#[test]
+fn clients_that_come_back_at_once_share_one_reservation() {
+    let (mut dispenser, now) = having_served(4);
+    for client in 0..3 {
+        ask(&mut dispenser, client, now);
+        assert_eq!(dispenser.next_reservation(now), None, "{client}");
+        let look = dispenser.look_at().expect("it is to be looked at again");
+        assert!(look > now && look < now + COMMIT);
+    }
+    ask(&mut dispenser, 3, now);
+    let all = dispenser.next_reservation(now).expect("all are here");
+    assert_eq!((all.count, dispenser.look_at()), (4, None));
+}
+
+#[test]
+fn nobody_waits_for_clients_that_do_not_come() {
+    let (mut dispenser, now) = having_served(4);
+    ask(&mut dispenser, 0, now);
+    assert_eq!(dispenser.next_reservation(now), None);
+    let look = dispenser.look_at().expect("it is to be looked at again");
+    let one = dispenser.next_reservation(look).expect("no newcomer");
+    assert_eq!(one.count, 1);
+}
+
+#[test]
+fn gathering_takes_no_longer_than_a_few_commits() {
+    let (mut dispenser, landed) = having_served(100);
+    let mut now = landed;
+    let mut client = 0;
+    let reservation = loop {
+        ask(&mut dispenser, client, now);
+        if let Some(reservation) = dispenser.next_reservation(now) {
+            break reservation;
+        }
+        client += 1;
+        now += COMMIT / 10;
+    };
+    assert_eq!(reservation.count, client as u64 + 1);
+    assert!(now - landed <= COMMIT * 3, "{:?}", now - landed);
+}
+
+#[test]
+fn neither_a_lone_client_nor_a_late_one_waits_for_others() {
+    let (mut dispenser, now) = having_served(1);
+    ask(&mut dispenser, 0, now);
+    assert!(dispenser.next_reservation(now).is_some());
+
+    let (mut dispenser, landed) = having_served(4);
+    let later = landed + COMMIT * 4;
+    ask(&mut dispenser, 0, later);
+    assert!(dispenser.next_reservation(later).is_some());
+}
+
 /// What a scenario starts with.
 #[derive(Clone, Copy, Debug)]
 struct Setup {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tickr::limits;
 use tickr::ticket::Numbering;
 
 use crate::harness::{Client, Database, Kind, NODE, Tickr, for_both, get, wait_until};
@@ -441,6 +442,25 @@ fn while_the_database_is_away_there_is_503_and_the_process_lives() {
         let next = next.unwrap_or_default();
         assert!(next > last, "{next:?} comes after {last:?}");
         last = next;
+    });
+}
+
+#[test]
+fn nobody_waits_for_others_that_do_not_come() {
+    const ROUNDS: u32 = 40;
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    for_both(|kind| {
+        let mut client = tickr.connect(kind);
+        let began = Instant::now();
+        for _ in 0..ROUNDS {
+            client.send(get("/tickets/create").repeat(8));
+            (0..8).for_each(|_| assert_eq!(client.read_response().status, 200));
+            // As if eight were to come back, and one does.
+            assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 200);
+        }
+        // Not until something else wakes the event loop.
+        assert!(began.elapsed() < limits::SWEEP_INTERVAL * ROUNDS / 2);
     });
 }
 
