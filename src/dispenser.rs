@@ -23,9 +23,8 @@ const RESERVATION_OVERLAP_MIN: Duration = Duration::from_millis(2);
 /// Who has just been served often asks again at once. The next reservation waits for them for at
 /// most so many times what a reservation takes, since the last one landed.
 const GATHERING_LATENCIES_MAX: u32 = 3;
-/// While the dispenser gathers, it is to be looked at this often; one look without a newcomer
-/// ends it.
-const GATHERING_LOOK_INTERVAL: Duration = Duration::from_micros(20);
+/// One such interval without a newcomer ends the gathering.
+const GATHERING_PAUSE_MAX: Duration = Duration::from_micros(100);
 /// Demand is measured over windows of this length.
 const DEMAND_WINDOW: Duration = Duration::from_millis(100);
 /// Time constant, in seconds, of the exponential smoothing of the demand.
@@ -71,9 +70,10 @@ struct Gathering {
     /// Requests that waited when the last block landed: so many clients are at work.
     crowd: usize,
     landed_at: Option<Instant>,
-    /// Requests that waited at the last look, and when the next one is due.
-    looked_at: usize,
+    /// While a reservation is held back: when to look for newcomers next.
     look_at: Option<Instant>,
+    /// Requests that waited at the last look.
+    looked_at: usize,
 }
 
 /// One request in the FIFO.
@@ -256,7 +256,6 @@ impl Dispenser {
     pub fn next_reservation(&mut self, now: Instant) -> Option<Reservation> {
         self.measure_demand(now);
         self.give_up_on_late(now);
-        self.gathering.look_at = None;
         if self.fence.is_some() || self.in_flight.len() >= self.options.reservations_max {
             return None;
         }
@@ -264,9 +263,7 @@ impl Dispenser {
         if count == 0 || self.spacing_left(now).is_some() {
             return None;
         }
-        if self.is_gathering(now) {
-            self.gathering.looked_at = self.waiting.len();
-            self.gathering.look_at = Some(now + GATHERING_LOOK_INTERVAL);
+        if self.gather(now) {
             return None;
         }
         Some(self.ask(count, now))
@@ -499,22 +496,31 @@ impl Dispenser {
             .filter(|left| !left.is_zero())
     }
 
-    /// Whether a reservation sent a little later would serve more requests: clients that have
-    /// just been served are coming back, and not all of them are here. What this costs the first
-    /// of them is bounded by what a reservation takes; what it saves is a commit for a few.
-    fn is_gathering(&self, now: Instant) -> bool {
-        let Gathering {
-            crowd,
-            landed_at,
-            looked_at,
-            ..
-        } = self.gathering;
+    /// Whether to hold a reservation back because it will serve more requests a little later:
+    /// clients that have just been served are coming back, and not all of them are here. What
+    /// this costs the first of them is bounded by what a reservation takes; what it saves is a
+    /// commit for a few.
+    fn gather(&mut self, now: Instant) -> bool {
+        let waiting = self.waiting.len();
+        let gathering = &mut self.gathering;
         let most = self.latency * GATHERING_LATENCIES_MAX;
-        self.options.prefetch_seconds == 0.0
+        let may = self.options.prefetch_seconds == 0.0
             && self.in_flight.is_empty()
             && self.latency < RESERVATION_OVERLAP_MIN
-            && (looked_at + 1..crowd).contains(&self.waiting.len())
-            && landed_at.is_some_and(|at| now.duration_since(at) < most)
+            && waiting < gathering.crowd
+            && gathering
+                .landed_at
+                .is_some_and(|at| now.duration_since(at) < most);
+        let paused = gathering.look_at.is_some_and(|at| at <= now);
+        if !may || (paused && waiting <= gathering.looked_at) {
+            gathering.look_at = None;
+            return false;
+        }
+        if paused || gathering.look_at.is_none() {
+            gathering.looked_at = waiting;
+            gathering.look_at = Some(now + GATHERING_PAUSE_MAX);
+        }
+        true
     }
 
     /// No longer waits for reservations that are late: what landed behind them goes ahead.

@@ -23,6 +23,7 @@
 //! | [`limits`] | every bound of the program |
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`socket`] | TCP and Unix sockets behind one type |
+//! | [`timer`] | waits shorter than a millisecond |
 //! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
 //! | [`dispenser`] | the FIFO, the blocks, and the order they leave in |
 //! | [`database`] | sessions, schema, worker threads, a private MySQL |
@@ -67,6 +68,8 @@ pub mod socket;
 #[cfg(feature = "server")]
 pub mod supply;
 pub mod ticket;
+#[cfg(feature = "server")]
+pub mod timer;
 
 #[cfg(feature = "client")]
 pub use self::client::Client;

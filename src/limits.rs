@@ -54,9 +54,8 @@ pub const CONNECTIONS_OVER_MAX: usize = 256;
 pub const IDLE_CLOSED_SHARE: usize = 64;
 /// How long accepting pauses after an error such as running out of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The kernel counts in milliseconds while it waits for events (epoll_wait(2)); what is due sooner
-/// than this is slept through, and finds more to do at once.
-pub const NAP_MAX: Duration = Duration::from_micros(100);
+/// Waits for events are counted in this (epoll_wait(2)); a shorter one needs a timer of its own.
+pub const POLL_RESOLUTION: Duration = Duration::from_millis(1);
 /// Readiness events taken from the kernel in one turn of the event loop.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
 

@@ -10,7 +10,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
@@ -27,12 +26,14 @@ use crate::notify::Notifier;
 use crate::socket::{Listener, Stream};
 use crate::supply::{Settled, Supply, TurnedAway};
 use crate::ticket::Numbering;
+use crate::timer::Timer;
 
 /// A reservation is late when it takes longer than this share of the pool time-out.
 const LATE_SHARE: u32 = 4;
 
 const WAKER: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
+const TIMER: Token = Token(usize::MAX - 3);
 /// Client tokens carry a generation above this many bits of slot index, so that none ever recurs.
 const SLOT_BITS: u32 = 24;
 
@@ -69,6 +70,7 @@ pub enum ServeError {
 /// The event loop and all that it owns.
 pub struct Server {
     poll: Poll,
+    timer: Timer,
     supply: Supply,
     rules: Rules,
     connections_max: usize,
@@ -147,6 +149,9 @@ impl Server {
     pub fn new(listeners: Vec<Listener>, options: Options) -> Result<Server, ServeError> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
+        let mut timer = Timer::new()?;
+        poll.registry()
+            .register(&mut timer, TIMER, Interest::READABLE)?;
         let wake = Arc::new(move || {
             // The loop wakes by its own deadlines should this ever fail.
             let _ = waker.wake();
@@ -183,6 +188,7 @@ impl Server {
         }
         Ok(Server {
             poll,
+            timer,
             supply,
             rules,
             connections_max: options.connections_max,
@@ -220,10 +226,11 @@ impl Server {
             .register(&mut stop, STOP, Interest::READABLE)?;
         let mut events = Events::with_capacity(limits::EVENTS_PER_TURN_MAX);
         loop {
-            let mut timeout = self.timeout(Instant::now());
-            if let Some(nap) = timeout.filter(|timeout| *timeout < limits::NAP_MAX) {
-                thread::sleep(nap);
-                timeout = Some(Duration::ZERO);
+            let now = Instant::now();
+            let timeout = self.timeout(now);
+            if let Some(short) = timeout.filter(|timeout| *timeout < limits::POLL_RESOLUTION) {
+                // The poll ends by itself, a little later, should this ever fail.
+                let _ = self.timer.set(now + short, now);
             }
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
@@ -233,7 +240,7 @@ impl Server {
             self.heads.tick(SystemTime::now());
             for event in &events {
                 match event.token() {
-                    WAKER => {}
+                    WAKER | TIMER => {}
                     STOP => self.leave(now),
                     Token(index) if index < self.listeners.len() => {
                         self.listeners[index].ready = true;

@@ -9,6 +9,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("limits", 0),
     ("ticket", 1),
     ("socket", 1),
+    ("timer", 1),
     ("http", 2),
     ("client", 2),
     ("cluster", 3),

@@ -1,0 +1,102 @@
+//! A timer for waits that are shorter than the milliseconds in which the kernel counts while it
+//! waits for events (epoll_wait(2)).
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+/// An event source that becomes ready at the moment that it is set to (timerfd_create(2)).
+#[derive(Debug)]
+pub struct Timer {
+    descriptor: OwnedFd,
+    due: Option<Instant>,
+}
+
+impl Timer {
+    /// A timer that is not set.
+    pub fn new() -> io::Result<Timer> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Timer {
+            descriptor: timerfd_create(TimerfdClockId::Monotonic, flags)?,
+            due: None,
+        })
+    }
+
+    /// Sets it to `due` instead of what it was set to; costs nothing when that is the same.
+    pub fn set(&mut self, due: Instant, now: Instant) -> io::Result<()> {
+        if self.due == Some(due) {
+            return Ok(());
+        }
+        // A timer set to zero is off.
+        let left = due.duration_since(now).max(Duration::from_nanos(1));
+        let value = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(left).map_err(io::Error::other)?,
+        };
+        timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &value)?;
+        self.due = Some(due);
+        Ok(())
+    }
+}
+
+impl Source for Timer {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.descriptor.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.descriptor.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.descriptor.as_raw_fd()).deregister(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    #[test]
+    fn wakes_each_time_that_it_is_set_and_not_before() {
+        let mut poll = Poll::new().unwrap();
+        let mut timer = Timer::new().unwrap();
+        poll.registry()
+            .register(&mut timer, Token(7), Interest::READABLE)
+            .unwrap();
+        let mut events = Events::with_capacity(4);
+        for _ in 0..3 {
+            let now = Instant::now();
+            let due = now + Duration::from_micros(300);
+            timer.set(due, now).unwrap();
+            timer.set(due, now).unwrap();
+            let patience = Some(Duration::from_secs(10));
+            poll.poll(&mut events, patience).unwrap();
+            assert!(Instant::now() >= due);
+            let tokens: Vec<Token> = events.iter().map(|event| event.token()).collect();
+            assert_eq!(tokens, [Token(7)]);
+        }
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+    }
+}
