@@ -86,6 +86,41 @@ fn a_request_that_takes_too_long_gets_408_and_holds_nobody_up() {
 }
 
 #[test]
+fn idle_clients_and_those_that_never_read_are_cut_off_in_time() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let mut clients = Vec::new();
+    for_both(|kind| {
+        let mut idle = tickr.connect(kind);
+        assert_eq!(idle.ask("GET /livez HTTP/1.1").status, 200);
+        let mut never_reads = tickr.connect(kind);
+        never_reads.send(get("/tickets/create/1000000"));
+        clients.extend([idle, never_reads]);
+    });
+    let began = Instant::now();
+    let mut observer = tickr.connect(Kind::Tcp);
+    let mut open = || -> usize {
+        let metrics = observer.ask("GET /metrics HTTP/1.1");
+        let lines = metrics.text().lines();
+        let counts = lines.filter_map(|line| line.strip_prefix("tickr_connections{"));
+        let counts = counts.filter_map(|line| line.rsplit(' ').next());
+        counts
+            .map(|count| count.parse::<usize>().expect("a count"))
+            .sum()
+    };
+    assert_eq!(open(), clients.len() + 1);
+    for (left, timeout) in [(2, limits::WRITE_TIMEOUT), (0, limits::IDLE_TIMEOUT)] {
+        while open() > left + 1 {
+            assert!(began.elapsed() < timeout + Duration::from_secs(15));
+            thread::sleep(Duration::from_millis(100));
+        }
+        let taken = began.elapsed();
+        assert!(taken > timeout - Duration::from_secs(1), "{taken:?}");
+        assert_eq!(open(), left + 1);
+    }
+}
+
+#[test]
 fn who_trickles_and_who_never_reads_holds_nobody_up() {
     const EACH: usize = 50;
     let database = Database::create();
