@@ -23,6 +23,8 @@ const RESERVATION_OVERLAP_MIN: Duration = Duration::from_millis(2);
 /// Who has just been served often asks again at once. The next reservation waits for them for at
 /// most so many times what a reservation takes, since the last one landed.
 const GATHERING_LATENCIES_MAX: u32 = 3;
+/// One in so many of them is not waited for: the last ones come while the commit is under way.
+const GATHERING_LEFT_BEHIND: usize = 8;
 /// One such interval without a newcomer ends the gathering.
 const GATHERING_PAUSE_MAX: Duration = Duration::from_micros(100);
 /// Demand is measured over windows of this length.
@@ -507,7 +509,7 @@ impl Dispenser {
         let may = self.options.prefetch_seconds == 0.0
             && self.in_flight.is_empty()
             && self.latency < RESERVATION_OVERLAP_MIN
-            && waiting < gathering.crowd
+            && waiting < gathering.crowd - gathering.crowd / GATHERING_LEFT_BEHIND
             && gathering
                 .landed_at
                 .is_some_and(|at| now.duration_since(at) < most);
