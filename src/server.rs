@@ -149,9 +149,7 @@ impl Server {
     pub fn new(listeners: Vec<Listener>, options: Options) -> Result<Server, ServeError> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let mut timer = Timer::new()?;
-        poll.registry()
-            .register(&mut timer, TIMER, Interest::READABLE)?;
+        let timer = Timer::new(poll.registry(), TIMER)?;
         let wake = Arc::new(move || {
             // The loop wakes by its own deadlines should this ever fail.
             let _ = waker.wake();

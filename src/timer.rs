@@ -13,7 +13,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// An event source that becomes ready at the moment that it is set to (timerfd_create(2)).
+/// Makes an event at the moment that it is set to (timerfd_create(2)).
 #[derive(Debug)]
 pub struct Timer {
     descriptor: OwnedFd,
@@ -21,11 +21,13 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// A timer that is not set.
-    pub fn new() -> io::Result<Timer> {
+    /// A timer that is not set; its events carry this token.
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Timer> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        SourceFd(&descriptor.as_raw_fd()).register(registry, token, Interest::READABLE)?;
         Ok(Timer {
-            descriptor: timerfd_create(TimerfdClockId::Monotonic, flags)?,
+            descriptor,
             due: None,
         })
     }
@@ -47,30 +49,6 @@ impl Timer {
     }
 }
 
-impl Source for Timer {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        SourceFd(&self.descriptor.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        SourceFd(&self.descriptor.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.descriptor.as_raw_fd()).deregister(registry)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use mio::{Events, Poll};
@@ -80,10 +58,7 @@ mod tests {
     #[test]
     fn wakes_each_time_that_it_is_set_and_not_before() {
         let mut poll = Poll::new().unwrap();
-        let mut timer = Timer::new().unwrap();
-        poll.registry()
-            .register(&mut timer, Token(7), Interest::READABLE)
-            .unwrap();
+        let mut timer = Timer::new(poll.registry(), Token(7)).unwrap();
         let mut events = Events::with_capacity(4);
         for _ in 0..3 {
             let now = Instant::now();
