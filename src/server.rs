@@ -226,7 +226,8 @@ impl Server {
         loop {
             let now = Instant::now();
             let timeout = self.timeout(now);
-            if let Some(short) = timeout.filter(|timeout| *timeout < limits::POLL_RESOLUTION) {
+            let is_short = |wait: &Duration| !wait.is_zero() && *wait < limits::POLL_RESOLUTION;
+            if let Some(short) = timeout.filter(is_short) {
                 // The poll ends by itself, a little later, should this ever fail.
                 let _ = self.timer.set(now + short, now);
             }
