@@ -5,8 +5,10 @@
 //! the database works while answers leave. No client can hold the loop: reads, accepts and large
 //! arrays are taken in pieces.
 
+mod clients;
+
 use std::cell::Cell;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use self::clients::{Client, Clients, queue};
 use crate::database::{self, DatabaseError, Workers};
 use crate::dispenser::{self, Dispenser};
 use crate::http::connection::{Connection, Demand, Expiry, Reply};
@@ -34,8 +37,6 @@ const LATE_SHARE: u32 = 4;
 const WAKER: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
 const TIMER: Token = Token(usize::MAX - 3);
-/// Client tokens carry a generation above this many bits of slot index, so that none ever recurs.
-const SLOT_BITS: u32 = 24;
 
 /// How a [`Server`] is set up.
 #[derive(Clone, Debug)]
@@ -122,26 +123,6 @@ struct Leaving {
 struct Pages {
     live: Rc<Page>,
     ready: Rc<Page>,
-}
-
-struct Client {
-    stream: Stream,
-    _origin: Rc<Origin>,
-    connection: Connection,
-    /// The socket may have something to read.
-    readable: bool,
-    /// The socket may take something.
-    writable: bool,
-    /// The kernel has been asked to say when the socket takes something again.
-    awaits_writable: bool,
-    /// The client has sent its last byte, or soon will have.
-    closing: bool,
-    /// The last byte has been read.
-    at_end: bool,
-    /// The last answer has been written; input is dropped until the client closes.
-    lingering: bool,
-    /// It is in `ready` or `again`.
-    queued: bool,
 }
 
 impl Server {
@@ -378,18 +359,7 @@ impl Server {
         if over {
             connection.refuse(Problem::Unavailable(Unavailable::TooManyConnections));
         }
-        let id = self.clients.insert(Client {
-            stream,
-            _origin: origin,
-            connection,
-            readable: true,
-            writable: true,
-            awaits_writable: false,
-            closing: false,
-            at_end: false,
-            lingering: false,
-            queued: false,
-        });
+        let id = self.clients.insert(Client::new(stream, origin, connection));
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -590,7 +560,7 @@ impl Server {
     fn sweep(&mut self, now: Instant) {
         self.swept_at = now;
         let leaving = self.leaving;
-        for index in 0..self.clients.slots.len() {
+        for index in 0..self.clients.slots() {
             let Some((id, client)) = self.clients.at(index) else {
                 continue;
             };
@@ -656,7 +626,7 @@ impl Server {
             since: now,
             until: now + self.shutdown_timeout,
         });
-        for index in 0..self.clients.slots.len() {
+        for index in 0..self.clients.slots() {
             if let Some((id, client)) = self.clients.at(index) {
                 client.readable = true;
                 queue(client, id, &mut self.again);
@@ -676,65 +646,6 @@ impl Server {
             return true;
         }
         self.clients.is_empty()
-    }
-}
-
-impl Client {
-    /// Whether the client has closed and nothing is left to write.
-    fn has_left(&self) -> bool {
-        self.at_end && self.connection.is_finished()
-    }
-
-    /// Writes until the socket is full, everything is written, or one piece of a large array has
-    /// gone; returns whether the client is to be written to again in the next turn.
-    fn write_out(
-        &mut self,
-        heads: &Heads,
-        leaving: bool,
-        metrics: &mut HttpMetrics,
-        buffer: &mut Vec<u8>,
-        now: Instant,
-    ) -> io::Result<bool> {
-        while self.writable {
-            let unsent = self.connection.unsent();
-            if !unsent.is_empty() {
-                let (length, taken) = (unsent.len(), write_some(&mut self.stream, unsent)?);
-                self.connection.resent(taken, now);
-                self.writable = taken == length;
-                continue;
-            }
-            buffer.clear();
-            let gathered = self.connection.gather(heads, leaving, buffer, |answered| {
-                metrics.answered(answered, now);
-            });
-            if buffer.is_empty() {
-                break;
-            }
-            let taken = write_some(&mut self.stream, buffer)?;
-            self.connection.sent(gathered, buffer, taken, now);
-            self.writable = taken == buffer.len();
-            if gathered.is_streaming() {
-                return Ok(self.writable);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Drops what the client still sends; returns whether it has closed.
-    fn drop_input(&mut self, buffer: &mut [u8]) -> bool {
-        for _ in 0..limits::READS_PER_TURN_MAX {
-            match self.stream.read(buffer) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return false;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return true,
-            }
-        }
-        false
     }
 }
 
@@ -783,101 +694,6 @@ fn scrape(http: &HttpMetrics, origins: &[Rc<Origin>], supply: &Supply, leaving: 
 impl From<io::Error> for ServeError {
     fn from(error: io::Error) -> ServeError {
         ServeError::Io(error)
-    }
-}
-
-/// The clients, in slots that are used again. An id names one client for ever: a late answer
-/// finds nobody.
-#[derive(Default)]
-struct Clients {
-    slots: Vec<Slot>,
-    free: Vec<usize>,
-}
-
-struct Slot {
-    id: usize,
-    client: Option<Client>,
-}
-
-impl Clients {
-    fn insert(&mut self, client: Client) -> usize {
-        match self.free.pop() {
-            Some(index) => {
-                let slot = &mut self.slots[index];
-                slot.id += 1 << SLOT_BITS;
-                slot.client = Some(client);
-                slot.id
-            }
-            None => {
-                // The first generation is 1, which keeps ids apart from the tokens of listeners.
-                let id = 1 << SLOT_BITS | self.slots.len();
-                self.slots.push(Slot {
-                    id,
-                    client: Some(client),
-                });
-                id
-            }
-        }
-    }
-
-    fn remove(&mut self, id: usize) {
-        let index = slot_index(id);
-        if self.contains(id) {
-            self.slots[index].client = None;
-            self.free.push(index);
-        }
-    }
-
-    fn contains(&self, id: usize) -> bool {
-        let slot = self.slots.get(slot_index(id));
-        slot.is_some_and(|slot| slot.id == id && slot.client.is_some())
-    }
-
-    fn get_mut(&mut self, id: usize) -> Option<&mut Client> {
-        let slot = self.slots.get_mut(slot_index(id))?;
-        slot.client.as_mut().filter(|_| slot.id == id)
-    }
-
-    fn at(&mut self, index: usize) -> Option<(usize, &mut Client)> {
-        let slot = self.slots.get_mut(index)?;
-        slot.client.as_mut().map(|client| (slot.id, client))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &Client)> {
-        self.slots
-            .iter()
-            .filter_map(|slot| Some((slot.id, slot.client.as_ref()?)))
-    }
-
-    fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-fn slot_index(id: usize) -> usize {
-    id & ((1 << SLOT_BITS) - 1)
-}
-
-/// Puts a client on a list of those with something to do, once.
-fn queue(client: &mut Client, id: usize, list: &mut Vec<usize>) {
-    if !client.queued {
-        client.queued = true;
-        list.push(id);
-    }
-}
-
-/// Writes once; a full socket takes 0 bytes.
-fn write_some(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match stream.write(bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 

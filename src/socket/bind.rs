@@ -1,0 +1,302 @@
+//! Binding: every IP address of a name, or a Unix socket without taking a live process's place.
+
+use std::fmt;
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Address, Listener};
+use crate::limits;
+
+/// Why an address can't be listened on.
+#[derive(Debug)]
+pub enum BindError {
+    /// The host name stands for no IP address.
+    Resolve {
+        /// `HOST:PORT` as it was given.
+        address: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The kernel refused a TCP address.
+    Tcp {
+        /// The address after resolving.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The path of a Unix socket does not fit into a socket address.
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another process listens on this Unix socket.
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file, a folder or a symbolic link is where the Unix socket should be.
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another process has locked the folder of the Unix socket for too long.
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The kernel refused a step of making the Unix socket.
+    Unix {
+        /// The path.
+        path: PathBuf,
+        /// The step, as the object of "cannot".
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::Resolve { address, source } => write!(
+                f,
+                "cannot listen on {address}: its host has no IP address ({source}); correct the \
+                 name, or give an IP address"
+            ),
+            BindError::Tcp { address, source } => {
+                let advice = match source.kind() {
+                    ErrorKind::AddrInUse => "stop the program that uses it, or choose another port",
+                    ErrorKind::AddrNotAvailable => {
+                        "it is no address of this machine; use one that is, or 0.0.0.0 for all"
+                    }
+                    ErrorKind::PermissionDenied => {
+                        "ports below 1024 need a privilege; choose a higher one"
+                    }
+                    _ => "choose another address",
+                };
+                write!(f, "cannot listen on {address}: {source}; {advice}")
+            }
+            BindError::PathTooLong { path } => write!(
+                f,
+                "cannot listen on unix:{}: its path has {} bytes, and the system allows about 100; \
+                 choose a shorter one",
+                path.display(),
+                path.as_os_str().len()
+            ),
+            BindError::InUse { path } => write!(
+                f,
+                "cannot listen on unix:{}: another process is listening there; stop it, or choose \
+                 another path",
+                path.display()
+            ),
+            BindError::NotASocket { path } => write!(
+                f,
+                "cannot listen on unix:{}: there is something that is not a socket, and it is not \
+                 ours to remove; move it, or choose another path",
+                path.display()
+            ),
+            BindError::Locked { folder } => write!(
+                f,
+                "cannot listen on a Unix socket in {}: another process has held a lock on that \
+                 folder for {:?}; start again when it is done, or choose another folder",
+                folder.display(),
+                limits::SOCKET_LOCK_TIMEOUT
+            ),
+            BindError::Unix { path, step, source } => write!(
+                f,
+                "cannot listen on unix:{}: cannot {step}: {source}; check that the folder exists \
+                 and belongs to this user, or choose another path",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BindError::Resolve { source, .. }
+            | BindError::Tcp { source, .. }
+            | BindError::Unix { source, .. } => Some(source),
+            BindError::PathTooLong { .. }
+            | BindError::InUse { .. }
+            | BindError::NotASocket { .. }
+            | BindError::Locked { .. } => None,
+        }
+    }
+}
+
+/// Binds every IP address of a host. One that this machine does not have (IPv6 may be off) is
+/// passed over when another one works.
+pub(super) fn bind_every(address: &str) -> Result<Vec<Listener>, BindError> {
+    let unresolved = |source| BindError::Resolve {
+        address: address.to_owned(),
+        source,
+    };
+    let mut listeners = Vec::new();
+    let mut tried = Vec::new();
+    let mut absent = None;
+    for address in address.to_socket_addrs().map_err(unresolved)? {
+        if tried.contains(&address) {
+            continue;
+        }
+        tried.push(address);
+        match bind_tcp(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(source) if source.kind() == ErrorKind::AddrNotAvailable => {
+                absent = Some(BindError::Tcp { address, source });
+            }
+            Err(source) => return Err(BindError::Tcp { address, source }),
+        }
+    }
+    match absent {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ if listeners.is_empty() => Err(unresolved(ErrorKind::NotFound.into())),
+        _ => Ok(listeners),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+    let socket = socket.map_err(|error| match address {
+        // A kernel without IPv6 does not even make the socket.
+        SocketAddr::V6(_) => io::Error::new(ErrorKind::AddrNotAvailable, error),
+        SocketAddr::V4(_) => error,
+    })?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    // The standard library and mio settle for 128 waiting clients.
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Listener::from_tcp(socket.into())
+}
+
+/// Takes the place of a socket whose process is gone, and of nothing else.
+pub(super) fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
+    let failed = |step| {
+        move |source| BindError::Unix {
+            path: path.to_owned(),
+            step,
+            source,
+        }
+    };
+    let Ok(address) = SockAddr::unix(path) else {
+        return Err(BindError::PathTooLong {
+            path: path.to_owned(),
+        });
+    };
+    // Without it, two processes could both find a stale file, and the slower one would then
+    // remove the fresh socket of the other. Unlocked when dropped.
+    let _lock = lock_folder(path)?;
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("look at its path")(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(BindError::NotASocket {
+                path: path.to_owned(),
+            });
+        }
+        Ok(_) => {
+            if is_live(&address).map_err(failed("see whether anybody listens on it"))? {
+                return Err(BindError::InUse {
+                    path: path.to_owned(),
+                });
+            }
+            fs::remove_file(path).map_err(failed("remove the stale socket"))?;
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("make a socket"))?;
+    socket.bind(&address).map_err(failed("bind it"))?;
+    let file = SocketFile::new(path).map_err(failed("look at the new socket"))?;
+    // Nobody can connect before `listen`, so the mode is never wider than asked.
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set its mode"))?;
+    socket
+        .listen(limits::LISTEN_BACKLOG)
+        .map_err(failed("listen on it"))?;
+    let listener =
+        Listener::from_unix(OwnedFd::from(socket).into()).map_err(failed("set it up"))?;
+    let address = Address::Unix(path.to_owned());
+    Ok(Listener {
+        _file: Some(file),
+        address,
+        ..listener
+    })
+}
+
+/// An advisory lock on the folder of a path, so that no lock file is left behind.
+fn lock_folder(path: &Path) -> Result<File, BindError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let failed = |source| BindError::Unix {
+        path: path.to_owned(),
+        step: "lock its folder",
+        source,
+    };
+    let lock = File::open(folder).map_err(failed)?;
+    let deadline = Instant::now() + limits::SOCKET_LOCK_TIMEOUT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(BindError::Locked {
+                    folder: folder.to_owned(),
+                });
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(limits::SOCKET_LOCK_PAUSE),
+        }
+    }
+}
+
+/// Whether a process listens on a Unix socket; never waits for it.
+fn is_live(address: &SockAddr) -> io::Result<bool> {
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Ok(()) => Ok(true),
+        // It has more waiting clients than it allows.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file of a Unix socket, known by what it is and not only by its name.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        let identity = identity(&fs::symlink_metadata(path)?);
+        // A change of folder must not lead to another file.
+        let path = std::path::absolute(path)?;
+        Ok(SocketFile { path, identity })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| identity(&found) == self.identity) {
+            // What is left behind is taken over by the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and inode.
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
