@@ -1,4 +1,5 @@
-//! The cost of the pieces that every answer is made of: `cargo bench --bench micro`.
+//! The cost of the pieces that every answer is made of: `cargo bench --bench micro` in time,
+//! `make instructions` in instructions.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
