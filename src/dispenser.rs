@@ -94,6 +94,9 @@ struct Flight {
     asked_at: Instant,
     floor: u64,
     late: bool,
+    /// It was asked for before a fence went up. Whatever it brings belongs to a history that may
+    /// have been undone, and its numbers may be given to others.
+    void: bool,
 }
 
 /// A block that waits until no reservation in flight can still bring a lower one.
@@ -281,7 +284,8 @@ impl Dispenser {
         Some(self.ask(1, now))
     }
 
-    /// A reservation has been committed. Returns the fence if this put it up or raised it.
+    /// A reservation has been committed. Returns the fence if this put it up. What was asked for
+    /// before a fence is dropped.
     pub fn landed(&mut self, id: u64, block: Block, now: Instant) -> Option<Fence> {
         let flight = self.end_flight(id);
         self.latency = base_latency(self.latency, now.duration_since(flight.asked_at));
@@ -290,14 +294,14 @@ impl Dispenser {
             landed_at: Some(now),
             ..Gathering::default()
         };
+        if flight.void {
+            return None;
+        }
         let was_seen = self.seen;
         if block.first <= flight.floor {
             return self.put_up_fence(was_seen, block.first - 1);
         }
         self.seen = was_seen.max(block.last);
-        if let Some(fence) = self.fence {
-            return self.put_up_fence(self.seen, fence.found);
-        }
         let given_before = block.first <= self.released
             || self
                 .held
@@ -331,11 +335,12 @@ impl Dispenser {
         self.seen
     }
 
-    /// The floor that held when a reservation was asked for; `None` when it is not in flight.
+    /// The floor that held when a reservation was asked for; `None` when it is not in flight, or
+    /// was asked for before a fence.
     pub fn floor_of(&self, id: u64) -> Option<u64> {
         self.in_flight
             .iter()
-            .find(|flight| flight.id == id)
+            .find(|flight| flight.id == id && !flight.void)
             .map(|flight| flight.floor)
     }
 
@@ -447,7 +452,9 @@ impl Dispenser {
             asked_at: now,
             floor: self.seen,
             late: false,
+            void: false,
         });
+        self.gathering.look_at = None;
         Reservation { id, count }
     }
 
@@ -579,6 +586,9 @@ impl Dispenser {
             seen: self.seen,
             found,
         });
+        for flight in &mut self.in_flight {
+            (flight.late, flight.void) = (true, true);
+        }
         self.reserve.clear();
         self.held.clear();
         self.fence.filter(|fence| before != Some(fence.seen))
