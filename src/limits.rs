@@ -97,6 +97,9 @@ pub const DATABASE_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DATABASE_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Longest packet taken from the database; ours are far shorter.
 pub const DATABASE_PACKET_BYTES_MAX: usize = 64 * 1024;
+/// A process that has no client left waits no longer than this for threads that still wait for the
+/// database.
+pub const DATABASE_STOP_GRACE: Duration = Duration::from_millis(250);
 /// Times that a reservation which lost a deadlock is asked for at once.
 pub const DEADLOCK_RETRIES_MAX: u32 = 3;
 /// Jobs that wait at one worker: it is given one only when it is idle.

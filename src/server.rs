@@ -239,7 +239,9 @@ impl Server {
         }
         let left = self.leaving.map(|leaving| leaving.until);
         let within = left.map(|until| until.saturating_duration_since(Instant::now()));
-        self.supply.stop(within.unwrap_or_default());
+        // Nobody waits for what the database may still answer.
+        self.supply
+            .stop(within.unwrap_or_default().min(limits::DATABASE_STOP_GRACE));
         Ok(())
     }
 
@@ -428,8 +430,12 @@ impl Server {
                 Ok(()) => Reply::Later,
                 Err(why) => Reply::Unavailable(why),
             },
-            Demand::Page(Route::Readyz) => Reply::Page(pages.readiness(supply, leaving)),
+            Demand::Page(Route::Readyz) => {
+                supply.look(now);
+                Reply::Page(pages.readiness(supply, leaving))
+            }
             Demand::Page(Route::Metrics) => {
+                supply.look(now);
                 let page = scraped.get_or_insert_with(|| {
                     Rc::new(scrape(metrics, origins, supply, leaving).page())
                 });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::database::{DatabaseError, Job, Opened, Outcome, Recovery, Reply, Warning, Workers};
+use crate::database::{DatabaseError, Job, Opened, Outcome, Reply, Warning, Workers};
 use crate::dispenser::{Dispenser, Fence, Grant, Refusal, Reservation};
 use crate::http::response::{JSON, Page, Problem, Unavailable};
 use crate::limits;
@@ -25,6 +25,12 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// Longest pause between two attempts, so that recovery takes less than a second.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(400);
 
+/// Outages that follow each other sooner log the same class of error once: a pool that is larger than
+/// the server allows would fill the log.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// Readiness is known from what the database last did; it is looked at when that is older than this.
+const NEWS_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// Where tickets and the status come from.
 pub struct Supply {
     numbering: Numbering,
@@ -32,8 +38,12 @@ pub struct Supply {
     dispenser: Dispenser,
     workers: Workers,
     outage: Option<Outage>,
+    /// The classes of error that have been logged a short while ago, in whichever outage.
+    logged: Vec<(&'static str, Instant)>,
     fence: Option<Fenced>,
     status: StatusReads,
+    /// Somebody wants to know how the database is, and nothing has been heard of it for a while.
+    look_asked: bool,
     warnings: Vec<Warning>,
     reads: Vec<Read>,
     next_read: u64,
@@ -48,12 +58,27 @@ struct Outage {
     since: Instant,
     /// `None` until the first attempt to connect has failed.
     error: Option<DatabaseError>,
+    /// The counter may be readable, but could not be moved: only a reservation ends this.
+    takes_no_writes: bool,
     /// The classes of error that have been logged since it began: each once, though they
     /// may take turns.
     logged: Vec<&'static str>,
     attempts: u32,
     /// When to try again, beside attempts that may still hang.
     retry_at: Instant,
+}
+
+impl Outage {
+    fn since(now: Instant) -> Outage {
+        Outage {
+            since: now,
+            error: None,
+            takes_no_writes: false,
+            logged: Vec::new(),
+            attempts: 0,
+            retry_at: now,
+        }
+    }
 }
 
 /// The fence is up: the database went backwards.
@@ -120,15 +145,11 @@ impl Supply {
             pool_timeout,
             dispenser,
             workers,
-            outage: Some(Outage {
-                since: now,
-                error: None,
-                logged: Vec::new(),
-                attempts: 0,
-                retry_at: now,
-            }),
+            outage: Some(Outage::since(now)),
+            logged: Vec::new(),
             fence: None,
             status: StatusReads::default(),
+            look_asked: false,
             warnings: Vec::new(),
             reads: Vec::new(),
             next_read: 0,
@@ -160,6 +181,13 @@ impl Supply {
             .waiting
             .push_back((client, now + self.pool_timeout));
         Ok(())
+    }
+
+    /// Somebody is about to be told how the database is. When it has not been heard of for a while,
+    /// the next [`Supply::order`] looks at it, so that whoever asks again learns of its loss.
+    pub fn look(&mut self, now: Instant) {
+        let is_old = |answer: Instant| answer + NEWS_AGE_MAX <= now;
+        self.look_asked = self.last_answer.is_none_or(is_old) && self.reads.is_empty();
     }
 
     /// Takes in what the workers have done. An error means that the very first contact with the
@@ -216,14 +244,18 @@ impl Supply {
                 outage.retry_at = now + RETRY_PAUSE_MAX;
                 self.probe(now);
             }
+            // Its attempts do not read then.
+            if self.takes_no_writes() && self.status_waits() && self.workers.idle() > 0 {
+                self.read_counter(now);
+            }
             return;
         }
         let look = self
             .fence
             .as_ref()
             .is_some_and(|fence| fence.look_at <= now);
-        let asked = !self.status.waiting.is_empty() && self.status.read.is_none();
-        if (look || asked) && self.workers.idle() > 0 {
+        let looked = std::mem::take(&mut self.look_asked);
+        if (look || looked || self.status_waits()) && self.workers.idle() > 0 {
             if let Some(fence) = &mut self.fence {
                 fence.look_at = now + FENCE_LOOK_INTERVAL;
             }
@@ -338,22 +370,23 @@ impl Supply {
             }
             (Job::Reserve { id, .. }, Err(DatabaseError::NumbersExhausted { counter })) => {
                 self.recover(now);
-                let floor = self.dispenser.floor_of(id).unwrap_or_default();
-                let fence = self.dispenser.observed(counter, floor);
+                if let Some(floor) = self.dispenser.floor_of(id) {
+                    let fence = self.dispenser.observed(counter, floor);
+                    self.put_up(fence, now);
+                }
                 self.dispenser.failed(id);
-                self.put_up(fence, now);
             }
             (job, Err(error)) => {
                 match job {
                     Job::Reserve { id, .. } => self.dispenser.failed(id),
                     Job::ReadCounter { id } => self.forget_read(id),
                 }
-                if !self.connected_before && error.recovery() == Recovery::Operator {
+                if !self.connected_before && error.needs_operator() {
                     return Err(error);
                 }
                 // A job from before the last success says nothing of the database of now.
                 if self.last_answer.is_none_or(|answer| began >= answer) {
-                    self.lose(error, now);
+                    self.lose(job, error, now);
                 }
             }
             (Job::Reserve { .. }, Ok(Reply::Counter(_)))
@@ -421,6 +454,11 @@ impl Supply {
         self.status.read.take_if(|read| read.id == id);
     }
 
+    /// Whether somebody waits for the status, and no read of the counter is on its way.
+    fn status_waits(&self) -> bool {
+        !self.status.waiting.is_empty() && self.status.read.is_none()
+    }
+
     fn status_page(&self, counter: u64) -> Page {
         let last = self.dispenser.last_handed_out(counter);
         let last_ticket = Some(last).filter(|last| *last > COUNTER_SEED);
@@ -430,11 +468,15 @@ impl Supply {
             "max_nodes": self.numbering.max_nodes(),
             "starting_offset": self.numbering.starting_offset(),
             "version": env!("CARGO_PKG_VERSION"),
-            "state": if self.fence.is_some() { "fenced" } else { "serving" },
+            "state": "serving",
             "reserve": self.dispenser.reserve_tickets(),
         });
         if let Some(fence) = &self.fence {
+            status["state"] = json!("fenced");
             status["detail"] = json!(fence.detail);
+        } else if let Some(error) = self.error() {
+            status["state"] = json!("stalled");
+            status["detail"] = json!(error.to_string());
         }
         Page {
             status: 200,
@@ -444,7 +486,7 @@ impl Supply {
     }
 
     fn expire_status(&mut self, now: Instant, settle: &mut impl FnMut(Settled)) {
-        let refuses = self.operator_must_act();
+        let refuses = self.operator_must_act() && !self.takes_no_writes();
         while let Some(&(client, deadline)) = self.status.waiting.front() {
             if deadline > now && !refuses {
                 break;
@@ -478,6 +520,9 @@ impl Supply {
             ticket(found),
             ticket(seen),
         );
+        // What was asked for before says nothing of the database of now.
+        self.reads.clear();
+        self.status.read = None;
         log::error!("{detail}");
         let page = Rc::new(Page::problem(503, &detail));
         self.fence = Some(Fenced {
@@ -492,28 +537,30 @@ impl Supply {
         let Some(outage) = self.outage.take() else {
             return;
         };
-        if outage.error.is_some() {
+        if !outage.logged.is_empty() {
             let away = now.duration_since(outage.since);
             log::info!("the database is back after {:.1} s", away.as_secs_f64());
         }
     }
 
-    fn lose(&mut self, error: DatabaseError, now: Instant) {
+    fn lose(&mut self, job: Job, error: DatabaseError, now: Instant) {
         let pause = match &self.outage {
             None => Duration::ZERO,
             Some(outage) => self.pause(outage.attempts),
         };
-        let outage = self.outage.get_or_insert(Outage {
-            since: now,
-            error: None,
-            logged: Vec::new(),
-            attempts: 0,
-            retry_at: now,
-        });
-        if !outage.logged.contains(&error.class()) {
-            outage.logged.push(error.class());
+        let outage = self.outage.get_or_insert_with(|| Outage::since(now));
+        let class = error.class();
+        let logged = &mut self.logged;
+        logged.retain(|(_, at)| now.duration_since(*at) < LOG_PAUSE);
+        if !outage.logged.contains(&class) && !logged.iter().any(|(known, _)| *known == class) {
+            logged.push((class, now));
+            outage.logged.push(class);
             log::error!("the database does not serve: {error}");
         }
+        outage.takes_no_writes = match job {
+            Job::Reserve { .. } => outage.takes_no_writes || error.may_spare_reads(),
+            Job::ReadCounter { .. } => false,
+        };
         outage.error = Some(error);
         outage.attempts = outage.attempts.saturating_add(1);
         outage.retry_at = now + pause;
@@ -530,11 +577,11 @@ impl Supply {
 
     /// One attempt to get something out of a database that was away.
     fn probe(&mut self, now: Instant) {
-        let mut next = self.dispenser.next_reservation(now);
-        if next.is_none() && self.takes_no_writes() {
-            // Reading would not tell.
-            next = self.dispenser.next_probe(now);
-        }
+        let next = match self.takes_no_writes() {
+            // Reading would not tell, and a whole block might be lost.
+            true => self.dispenser.next_probe(now),
+            false => self.dispenser.next_reservation(now),
+        };
         match next {
             Some(reservation) => self.reserve(reservation),
             None => self.read_counter(now),
@@ -543,15 +590,8 @@ impl Supply {
 
     /// The counter can be read, but not moved. A fenced node only reads.
     fn takes_no_writes(&self) -> bool {
-        let error = self
-            .outage
-            .as_ref()
-            .and_then(|outage| outage.error.as_ref());
-        let refused = matches!(
-            error,
-            Some(DatabaseError::ReadOnly { .. } | DatabaseError::DiskFull { .. })
-        );
-        self.fence.is_none() && refused
+        let outage = self.outage.as_ref();
+        self.fence.is_none() && outage.is_some_and(|outage| outage.takes_no_writes)
     }
 
     fn reserve(&mut self, reservation: Reservation) {
@@ -613,12 +653,13 @@ impl Supply {
         (outage.since + self.pool_timeout <= now).then_some(Unavailable::DatabaseAway)
     }
 
+    /// Why the database does not do what it is asked.
+    fn error(&self) -> Option<&DatabaseError> {
+        self.outage.as_ref()?.error.as_ref()
+    }
+
     fn operator_must_act(&self) -> bool {
-        let error = self
-            .outage
-            .as_ref()
-            .and_then(|outage| outage.error.as_ref());
-        error.is_some_and(|error| error.recovery() == Recovery::Operator)
+        self.error().is_some_and(DatabaseError::needs_operator)
     }
 
     fn explain(&self, refusal: Refusal) -> TurnedAway {

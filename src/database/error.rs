@@ -143,24 +143,11 @@ pub enum DatabaseError {
     },
 }
 
-/// How to go on after a [`DatabaseError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovery {
-    /// Ask again at once.
-    AtOnce,
-    /// Ask again after a while, longer each time.
-    BackOff,
-    /// It will fail until an operator acts; asking seldom is enough to notice that.
-    Operator,
-}
-
 impl DatabaseError {
-    /// How to go on.
-    pub fn recovery(&self) -> Recovery {
+    /// Whether it will fail until an operator acts; anything else may pass by itself.
+    pub fn needs_operator(&self) -> bool {
         match self {
-            DatabaseError::Deadlock | DatabaseError::LockWait | DatabaseError::Interrupted => {
-                Recovery::AtOnce
-            }
+            DatabaseError::Deadlock | DatabaseError::LockWait | DatabaseError::Interrupted => false,
             DatabaseError::Unreachable { .. }
             | DatabaseError::Lost { .. }
             | DatabaseError::TimedOut
@@ -170,7 +157,7 @@ impl DatabaseError {
             | DatabaseError::DiskFull { .. }
             | DatabaseError::ShuttingDown
             | DatabaseError::Unexpected { .. }
-            | DatabaseError::Protocol { .. } => Recovery::BackOff,
+            | DatabaseError::Protocol { .. } => false,
             DatabaseError::AccessDenied { .. }
             | DatabaseError::NoDatabase { .. }
             | DatabaseError::NoTable { .. }
@@ -186,7 +173,7 @@ impl DatabaseError {
             | DatabaseError::NumbersExhausted { .. }
             | DatabaseError::NotConfirmed { .. }
             | DatabaseError::TlsUnavailable { .. }
-            | DatabaseError::CertificateRefused { .. } => Recovery::Operator,
+            | DatabaseError::CertificateRefused { .. } => true,
         }
     }
 
@@ -234,6 +221,23 @@ impl DatabaseError {
                 | DatabaseError::LockWait
                 | DatabaseError::Interrupted
                 | DatabaseError::NumbersExhausted { .. }
+        )
+    }
+
+    /// Whether reading the counter may work all the same: then only a reservation that succeeds
+    /// tells that this is over.
+    pub fn may_spare_reads(&self) -> bool {
+        matches!(
+            self,
+            DatabaseError::AccessDenied { .. }
+                | DatabaseError::ReadOnly { .. }
+                | DatabaseError::Deadlock
+                | DatabaseError::LockWait
+                | DatabaseError::Interrupted
+                | DatabaseError::DiskFull { .. }
+                | DatabaseError::NotOneRow { .. }
+                | DatabaseError::CounterAltered { .. }
+                | DatabaseError::Unexpected { .. }
         )
     }
 
@@ -532,27 +536,30 @@ mod tests {
 
     #[test]
     fn errors_of_the_server_are_classified_by_number() {
-        let expected: &[(u16, &str, Recovery)] = &[
-            (1040, "too_many_connections", Recovery::BackOff),
-            (1045, "access_denied", Recovery::Operator),
-            (1047, "not_ready", Recovery::BackOff),
-            (1049, "no_database", Recovery::Operator),
-            (1053, "shutting_down", Recovery::BackOff),
-            (1114, "disk_full", Recovery::BackOff),
-            (1146, "no_table", Recovery::Operator),
-            (1158, "lost", Recovery::BackOff),
-            (1205, "lock_wait", Recovery::AtOnce),
-            (1213, "deadlock", Recovery::AtOnce),
-            (1290, "read_only", Recovery::BackOff),
-            (1317, "interrupted", Recovery::AtOnce),
-            (1792, "read_only", Recovery::BackOff),
-            (1836, "read_only", Recovery::BackOff),
-            (1927, "lost", Recovery::BackOff),
-            (1064, "unexpected", Recovery::BackOff),
+        let expected: &[(u16, &str, bool)] = &[
+            (1040, "too_many_connections", false),
+            (1045, "access_denied", true),
+            (1047, "not_ready", false),
+            (1049, "no_database", true),
+            (1053, "shutting_down", false),
+            (1114, "disk_full", false),
+            (1146, "no_table", true),
+            (1158, "lost", false),
+            (1205, "lock_wait", false),
+            (1213, "deadlock", false),
+            (1290, "read_only", false),
+            (1317, "interrupted", false),
+            (1792, "read_only", false),
+            (1836, "read_only", false),
+            (1927, "lost", false),
+            (1064, "unexpected", false),
         ];
-        for &(code, class, recovery) in expected {
+        for &(code, class, needs_operator) in expected {
             let error = server(code, "said the server");
-            assert_eq!((error.class(), error.recovery()), (class, recovery));
+            assert_eq!(
+                (error.class(), error.needs_operator()),
+                (class, needs_operator)
+            );
         }
         let full = server(
             1030,

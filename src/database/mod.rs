@@ -14,7 +14,7 @@ pub mod schema;
 mod session;
 mod workers;
 
-pub use error::{DatabaseError, Recovery};
+pub use error::DatabaseError;
 pub use session::{Opened, Session, Warning};
 pub use workers::{Job, Outcome, Reply, Workers};
 

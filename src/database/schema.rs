@@ -10,7 +10,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::session::{self, Server};
-use super::{DatabaseError, Recovery, Settings, Warning};
+use super::{DatabaseError, Settings, Warning};
 use crate::limits;
 use crate::ticket::{COUNTER_SEED, Numbering};
 
@@ -178,7 +178,7 @@ fn note<T>(
 ) -> Result<Option<T>, DatabaseError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.recovery() == Recovery::Operator => {
+        Err(error) if error.needs_operator() => {
             problems.push(error);
             Ok(None)
         }

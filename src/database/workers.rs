@@ -226,6 +226,8 @@ impl Task {
                 }
                 // The request has waited its time already.
                 DatabaseError::TimedOut => false,
+                // The counter may have moved, and would again.
+                DatabaseError::NotOneRow { .. } | DatabaseError::CounterAltered { .. } => false,
                 _ => !spared && !fresh,
             };
             if !again {

@@ -8,6 +8,7 @@ use crate::harness::{Client, Database, Kind, NODE, Tickr, for_both, get, run, wa
 
 const CREATE: &str = "GET /tickets/create HTTP/1.1";
 const STATUS: &str = "GET /status HTTP/1.1";
+const READY: &str = "GET /readyz HTTP/1.1";
 
 /// An event loop that sleeps while it can do nothing else.
 fn check_that_it_sleeps(tickr: &Tickr) {
@@ -105,21 +106,113 @@ fn a_node_sleeps_while_its_database_hangs() {
     });
 }
 
-#[test]
-fn a_database_that_takes_no_writes_is_left_only_by_a_write() {
+/// A database with a user that is nobody special, and the settings to be that user.
+fn with_plain_user(limits: &str) -> (Database, [(&'static str, &'static str); 2]) {
     let database = Database::alone();
-    database.execute("CREATE USER 'plain'@'localhost' IDENTIFIED BY 'plain'");
-    let grant = format!(
-        "GRANT SELECT, UPDATE ON `{}`.* TO 'plain'@'localhost'",
-        database.name()
-    );
-    database.execute(&grant);
-    let plain = [
+    let user = "'plain'@'localhost'";
+    database.execute(&format!(
+        "CREATE USER {user} IDENTIFIED BY 'plain' {limits}"
+    ));
+    let name = database.name();
+    database.execute(&format!("GRANT SELECT, UPDATE ON `{name}`.* TO {user}"));
+    let settings = [
         ("TICKR_DATABASE_USERNAME", "plain"),
         ("TICKR_DATABASE_PASSWORD", "plain"),
-        ("TICKR_DATABASE_POOL_TIMEOUT", "1"),
     ];
+    (database, settings)
+}
+
+/// The counter can be read all the while, and each reservation that is tried spends numbers.
+#[test]
+fn a_counter_that_cannot_be_moved_is_told_once_and_tried_seldom() {
+    let database = Database::alone();
+    let settings = [("TICKR_DATABASE_POOL_TIMEOUT", "0.5")];
+    let tickr = Tickr::serve_with(&database, &settings);
+    let mut client = tickr.connect(Kind::Tcp);
+    assert_eq!(client.ask(CREATE).status, 200);
+    database.execute("CREATE TRIGGER t BEFORE UPDATE ON tickets FOR EACH ROW SET @x = 1");
+    let (before, began) = (database.counter(), Instant::now());
+    while began.elapsed() < Duration::from_secs(2) {
+        assert_eq!(client.ask("GET /tickets/create/50 HTTP/1.1").status, 503);
+        assert_eq!(client.ask(READY).status, 503);
+        let status = client.ask(STATUS);
+        assert_eq!(status.status, 200);
+        assert!(status.text().contains(r#""state":"stalled""#));
+    }
+    let spent = database.counter() - before;
+    // The first try was for 50. The pauses grow to 0.4 s.
+    assert!(spent < 50 + 20, "{spent} numbers were spent");
+    let count = |words| tickr.log().matches(words).count();
+    assert_eq!(count("does not serve"), 1, "{}", tickr.log());
+    assert_eq!(count("is back"), 0, "{}", tickr.log());
+    database.execute("DROP TRIGGER t");
+    wait_until("the node is ready again", || {
+        client.ask(READY).status == 200
+    });
+    assert_eq!(count("is back"), 1, "{}", tickr.log());
+    assert_eq!(client.ask(CREATE).status, 200);
+}
+
+#[test]
+fn a_pool_that_is_larger_than_the_server_allows_serves_and_does_not_fill_the_log() {
+    let (database, plain) = with_plain_user("WITH MAX_USER_CONNECTIONS 1");
+    let settings = [&plain[..], &[("TICKR_DATABASE_POOL_SIZE", "2")]].concat();
+    let tickr = Tickr::serve_with(&database, &settings);
+    let until = Instant::now() + Duration::from_secs(2);
+    thread::scope(|scope| {
+        for path in [CREATE, CREATE, STATUS, STATUS] {
+            let mut client = tickr.connect(Kind::Unix);
+            scope.spawn(move || {
+                while Instant::now() < until {
+                    assert_eq!(client.ask(path).status, 200);
+                }
+            });
+        }
+    });
+    let lines = tickr.log().lines().count();
+    assert!(lines < 20, "{lines} lines: {}", tickr.log());
+}
+
+#[test]
+fn a_node_that_nobody_asks_for_tickets_notices_the_loss_of_its_database() {
+    let database = Database::alone();
+    let tickr = Tickr::serve(&database);
+    let mut client = tickr.connect(Kind::Tcp);
+    assert_eq!(client.ask(CREATE).status, 200);
+    database.server().kill().expect("the server is ours");
+    wait_until("the node is not ready", || client.ask(READY).status == 503);
+    tickr.wait_for_log("does not serve");
+    let server = database.server().restart();
+    server.expect("the server starts again");
+    wait_until("the node is ready", || client.ask(READY).status == 200);
+}
+
+#[test]
+fn the_status_is_told_while_the_database_takes_no_writes() {
+    let (database, plain) = with_plain_user("");
     let tickr = Tickr::serve_with(&database, &plain);
+    let mut client = tickr.connect(Kind::Tcp);
+    let last = client.ask(CREATE).tickets()[0];
+    database.execute("SET GLOBAL read_only = 1");
+    assert_eq!(client.ask(CREATE).status, 503);
+    let status = client.ask(STATUS);
+    assert_eq!(status.status, 200, "{}", status.text());
+    let text = status.text();
+    assert!(
+        text.contains(&format!(r#""last_ticket":{last},"#)),
+        "{text}"
+    );
+    assert!(text.contains(r#""state":"stalled""#), "{text}");
+    assert!(text.contains("takes no writes"), "{text}");
+    database.execute("SET GLOBAL read_only = 0");
+    assert!(first_ticket(&tickr, Kind::Unix) > last);
+}
+
+#[test]
+fn a_database_that_takes_no_writes_is_left_only_by_a_write() {
+    let (database, plain) = with_plain_user("");
+    let settings = [&plain[..], &[("TICKR_DATABASE_POOL_TIMEOUT", "1")]].concat();
+    let tickr = Tickr::serve_with(&database, &settings);
     for_both(|kind| {
         let mut client = tickr.connect(kind);
         let last = client.ask(CREATE).tickets()[0];
@@ -127,7 +220,7 @@ fn a_database_that_takes_no_writes_is_left_only_by_a_write() {
         for _ in 0..3 {
             let refused = client.ask(CREATE);
             assert_eq!(refused.status, 503);
-            let ready = client.ask("GET /readyz HTTP/1.1");
+            let ready = client.ask(READY);
             assert_eq!(ready.status, 503);
             assert!(ready.text().contains("takes no writes"));
         }
@@ -135,7 +228,7 @@ fn a_database_that_takes_no_writes_is_left_only_by_a_write() {
         database.execute("SET GLOBAL read_only = 0");
         // Nobody asks for a ticket, and the counter could be read all the while.
         wait_until("the node is ready again", || {
-            client.ask("GET /readyz HTTP/1.1").status == 200
+            client.ask(READY).status == 200
         });
         assert!(client.ask(CREATE).tickets()[0] > last);
     });
