@@ -84,10 +84,7 @@ fn run(command: Command) -> Result<(), Failure> {
             watch,
             json,
         } => cluster_check(&config, watch, json),
-        Command::Completions(shell) => {
-            completions(shell);
-            Ok(())
-        }
+        Command::Completions(shell) => completions(shell),
     }
 }
 
@@ -125,7 +122,7 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
     let created = schema::create(&config.database, &config.numbering)?;
     log::info!("database {}: {created}", config.database.name);
     let listeners = listen(&config)?;
-    say("\nTickr is ready. In another terminal, type:\n");
+    say("\nTickr is ready. In another terminal, type:\n")?;
     for listener in &listeners {
         match listener.local_address() {
             Address::Tcp(address) => say(format_args!("    curl http://{address}/tickets/create")),
@@ -133,9 +130,9 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
                 "    curl --unix-socket {} http://localhost/tickets/create/5",
                 path.display()
             )),
-        }
+        }?;
     }
-    say("\nCtrl-C stops it. The tickets go on from where they were the next time.\n");
+    say("\nCtrl-C stops it. The tickets go on from where they were the next time.\n")?;
     let served = serve_on(listeners, config, stop);
     let stopped = server.stop();
     served.and(stopped.map_err(Failure::from))
@@ -143,33 +140,29 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
 
 fn db_create(config: DatabaseConfig) -> Result<(), Failure> {
     let created = schema::create(&config.database, &config.numbering)?;
-    say(format_args!("{}: {created}", config.database.name));
-    Ok(())
+    say(format_args!("{}: {created}", config.database.name))
 }
 
 fn db_check(config: DatabaseConfig) -> Result<(), Failure> {
     let report = schema::check(&config.database, &config.numbering)?;
-    say(report.to_string().trim_end());
+    say(report.to_string().trim_end())?;
     no_problems(report.problems.len())
 }
 
 fn db_migrate(config: DatabaseConfig) -> Result<(), Failure> {
     let migrated = schema::migrate(&config.database)?;
-    say(format_args!("{}: {migrated}", config.database.name));
-    Ok(())
+    say(format_args!("{}: {migrated}", config.database.name))
 }
 
 fn db_advance(config: AdvanceConfig) -> Result<(), Failure> {
     let AdvanceConfig { target, past } = config;
     let advanced = schema::advance(&target.database, &target.numbering, past)?;
-    say(format_args!("{}: {advanced}", target.database.name));
-    Ok(())
+    say(format_args!("{}: {advanced}", target.database.name))
 }
 
 fn db_drop(config: DropConfig) -> Result<(), Failure> {
     schema::drop_database(&config.database, &config.confirmed)?;
-    say(format_args!("{}: dropped", config.database.name));
-    Ok(())
+    say(format_args!("{}: dropped", config.database.name))
 }
 
 fn get(config: ClientConfig, count: u64) -> Result<(), Failure> {
@@ -181,9 +174,7 @@ fn get(config: ClientConfig, count: u64) -> Result<(), Failure> {
     let run = Client::with_options(config.servers, options)?.batch(count)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let written = (0..run.count).try_for_each(|index| writeln!(out, "{}", run.ticket(index)));
-    // A reader that has gone away has seen enough.
-    let _ = written.and_then(|()| out.flush());
-    Ok(())
+    printed(written.and_then(|()| out.flush()))
 }
 
 fn cluster_check(config: &ClientConfig, watch: bool, json: bool) -> Result<(), Failure> {
@@ -195,11 +186,14 @@ fn cluster_check(config: &ClientConfig, watch: bool, json: bool) -> Result<(), F
     };
     loop {
         let report = cluster::check(&config.servers, config.timeout, password);
-        let printed = match json {
+        let written = match json {
             true => writeln!(out, "{}", report.to_json()),
             false => writeln!(out, "{clear}{report}"),
         };
-        if watch && printed.and_then(|()| out.flush()).is_ok() {
+        let written = written.and_then(|()| out.flush());
+        let is_read = written.is_ok();
+        printed(written)?;
+        if watch && is_read {
             thread::sleep(limits::CLUSTER_WATCH_INTERVAL);
             continue;
         }
@@ -207,10 +201,11 @@ fn cluster_check(config: &ClientConfig, watch: bool, json: bool) -> Result<(), F
     }
 }
 
-fn completions(shell: Shell) {
+fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut cli::command(), "tickr", &mut script);
-    let _ = io::stdout().write_all(&script);
+    let mut out = io::stdout().lock();
+    printed(out.write_all(&script).and_then(|()| out.flush()))
 }
 
 /// The exit code of a check whose problems have been printed.
@@ -224,9 +219,21 @@ fn no_problems(count: usize) -> Result<(), Failure> {
     }
 }
 
-/// Prints what a command found or did; a reader that has gone away is not our concern.
-fn say(line: impl fmt::Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+/// Prints what a command found or did.
+fn say(line: impl fmt::Display) -> Result<(), Failure> {
+    printed(writeln!(io::stdout(), "{line}"))
+}
+
+/// What becomes of a command whose output could be written or not: a reader that has gone away has
+/// seen enough, but on a full disk tickets would be lost without a word.
+fn printed(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Run(
+            format!("the output can't be written ({error}); what stands there is not complete")
+                .into(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The end of a socket that becomes readable when the process is asked to stop. A second signal
@@ -352,9 +359,9 @@ impl From<Mistakes> for Failure {
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Failure {
         match error {
-            DatabaseError::SettingsDiffer { .. } | DatabaseError::NotConfirmed { .. } => {
-                Failure::Usage(error.into())
-            }
+            DatabaseError::SettingsDiffer { .. }
+            | DatabaseError::NotConfirmed { .. }
+            | DatabaseError::NotOnlyOurs { .. } => Failure::Usage(error.into()),
             error => Failure::Run(error.into()),
         }
     }

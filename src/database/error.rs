@@ -119,6 +119,13 @@ pub enum DatabaseError {
         /// The name of the database.
         name: String,
     },
+    /// The database that was to be dropped holds something that is not Tickr's.
+    NotOnlyOurs {
+        /// The name of the database.
+        name: String,
+        /// What is in it.
+        tables: Vec<String>,
+    },
     /// An encrypted connection was asked for, and can't be made: most often the server has no TLS.
     TlsUnavailable {
         /// What is wrong.
@@ -172,6 +179,7 @@ impl DatabaseError {
             | DatabaseError::SettingsDiffer { .. }
             | DatabaseError::NumbersExhausted { .. }
             | DatabaseError::NotConfirmed { .. }
+            | DatabaseError::NotOnlyOurs { .. }
             | DatabaseError::TlsUnavailable { .. }
             | DatabaseError::CertificateRefused { .. } => true,
         }
@@ -205,6 +213,7 @@ impl DatabaseError {
             DatabaseError::SettingsDiffer { .. } => "settings_differ",
             DatabaseError::NumbersExhausted { .. } => "numbers_exhausted",
             DatabaseError::NotConfirmed { .. } => "not_confirmed",
+            DatabaseError::NotOnlyOurs { .. } => "not_only_ours",
             DatabaseError::TlsUnavailable { .. } => "tls_unavailable",
             DatabaseError::CertificateRefused { .. } => "certificate_refused",
             DatabaseError::Unexpected { .. } => "unexpected",
@@ -380,6 +389,13 @@ impl fmt::Display for DatabaseError {
                 f,
                 "nothing was dropped: to drop the database and every ticket's history, confirm \
                  with its name, `--confirm {name}`"
+            ),
+            DatabaseError::NotOnlyOurs { name, tables } => write!(
+                f,
+                "nothing was dropped: the database {name} is not Tickr's alone, it has the tables \
+                 {}. Drop by hand what you no longer need: `tickets` and `tickr_settings` are \
+                 Tickr's, if `tickr db check` finds nothing wrong with them",
+                tables.join(", ")
             ),
             DatabaseError::TlsUnavailable { reason } => write!(
                 f,

@@ -6,13 +6,18 @@
 
 use std::fmt;
 
-use mysql::Conn;
 use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
 
 use super::session::{self, Server};
 use super::{DatabaseError, Settings, Warning};
 use crate::limits;
 use crate::ticket::{COUNTER_SEED, Numbering};
+
+/// The table of `sql/create_settings.sql`.
+const SETTINGS_TABLE: &str = "tickr_settings";
+/// What the names of `sql/unique_name.sql` begin with.
+const NEW_TABLE: &str = "tickets_new_";
 
 /// A table or database of that name exists already.
 const ER_DB_CREATE_EXISTS: u16 = 1007;
@@ -326,7 +331,8 @@ pub fn advance(
     })
 }
 
-/// Drops the database and all that is in it, if `confirm` is its name.
+/// Drops the database and all that is in it, if `confirm` is its name and nothing in it is another
+/// program's.
 pub fn drop_database(settings: &Settings, confirm: &str) -> Result<(), DatabaseError> {
     if confirm != settings.name {
         return Err(DatabaseError::NotConfirmed {
@@ -334,6 +340,19 @@ pub fn drop_database(settings: &Settings, confirm: &str) -> Result<(), DatabaseE
         });
     }
     let mut conn = connect(settings)?;
+    let rows: Vec<Row> = conn.query(include_str!("../../sql/tables.sql"))?;
+    let names = rows.into_iter().map(|mut row| session::column(&mut row, 0));
+    let tables = names.collect::<Result<Vec<String>, DatabaseError>>()?;
+    let is_ours = |table: &String| {
+        ["tickets", SETTINGS_TABLE].contains(&table.as_str()) || table.starts_with(NEW_TABLE)
+    };
+    let is_set_up = tables.iter().any(|table| table == SETTINGS_TABLE);
+    if !tables.iter().all(is_ours) || (!tables.is_empty() && !is_set_up) {
+        return Err(DatabaseError::NotOnlyOurs {
+            name: settings.name.clone(),
+            tables,
+        });
+    }
     let drop = include_str!("../../sql/drop_database.sql");
     conn.query_drop(drop.replace("{database}", &quoted(&settings.name)))?;
     Ok(())

@@ -1,5 +1,6 @@
 //! `tickr db …` against a real server: what each command prints, and the exit codes.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
@@ -25,6 +26,22 @@ fn db(socket: &Path, arguments: &[&str]) -> (Option<i32>, String) {
         output.status.code(),
         String::from_utf8_lossy(&text).into_owned(),
     )
+}
+
+/// As on a full disk: what was to be printed is lost, and the caller must know.
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    for arguments in [&["completions", "bash"][..], &["completions", "zsh"]] {
+        let full = File::options().write(true).open("/dev/full");
+        let output = Command::new(env!("CARGO_BIN_EXE_tickr"))
+            .args(arguments)
+            .stdout(full.expect("Linux has it"))
+            .output()
+            .expect("the program starts");
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("can't be written"), "{said}");
+    }
 }
 
 #[test]

@@ -633,6 +633,29 @@ fn any_name_can_be_created_and_only_its_name_drops_it() {
 }
 
 #[test]
+fn a_database_that_others_use_is_not_dropped() {
+    let server = Server::shared();
+    let ours = server.created();
+    let theirs = server.settings();
+    let mut admin = server.admin();
+    for (settings, table) in [(&ours, "orders"), (&theirs, "tickets")] {
+        let name = &settings.name;
+        let create = format!("CREATE DATABASE IF NOT EXISTS `{name}`");
+        admin.query_drop(create).unwrap();
+        let create = format!("CREATE TABLE `{name}`.{table} (id INT)");
+        admin.query_drop(create).unwrap();
+        let refused = schema::drop_database(settings, name).unwrap_err();
+        assert_eq!(refused.class(), "not_only_ours");
+        assert!(refused.to_string().contains(table), "{refused}");
+        let rows = admin.query_drop(format!("SELECT * FROM `{name}`.{table}"));
+        rows.unwrap();
+    }
+    let drop = format!("DROP TABLE `{}`.orders", ours.name);
+    admin.query_drop(drop).unwrap();
+    schema::drop_database(&ours, &ours.name).unwrap();
+}
+
+#[test]
 fn check_says_what_is_there() {
     let server = Server::shared();
     let settings = server.created();
