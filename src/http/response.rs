@@ -121,7 +121,8 @@ impl Problem {
             Problem::Reject(reject) => reject.detail(),
             Problem::Refusal(refusal) => match refusal {
                 Refusal::BadEscape => {
-                    "The target has a % that is not followed by two hexadecimal digits."
+                    "The target has a % that is not followed by two hexadecimal digits. No \
+                     ticket was spent."
                 }
                 Refusal::CountNotANumber => {
                     "The N of /tickets/create/N must be a plain decimal number. No ticket was \
@@ -163,8 +164,8 @@ impl Problem {
                      several times a second, so try again."
                 }
                 Unavailable::DatabaseRefuses => {
-                    "The database answers with an error that an operator must mend; the server's \
-                     log says which. No ticket was spent."
+                    "The database answers with an error, which /readyz and the server's log \
+                     tell; most often an operator must act. No ticket was spent."
                 }
                 Unavailable::Fenced => {
                     "The database went backwards, so its tickets would be duplicates. No ticket \
@@ -172,7 +173,7 @@ impl Problem {
                 }
                 Unavailable::NumbersExhausted => {
                     "The numbers have run out: fewer tickets than asked for are left up to \
-                     2^64 - 1. No ticket was spent."
+                     2^64 - 1. No ticket was spent; ask for fewer, or another node."
                 }
                 Unavailable::Overloaded => {
                     "Too many requests wait for tickets already. No ticket was spent; try again."
@@ -277,8 +278,14 @@ impl Heads {
 
     /// Writes the answer to `OPTIONS *`.
     pub fn server_options(&self, persistence: Persistence, out: &mut Vec<u8>) {
-        open(&self.date, 200, JSON, out);
-        out.extend_from_slice(b"Allow: GET, HEAD, POST, OPTIONS\r\n");
+        // No bytes are no JSON, so there is no type.
+        for part in [
+            "HTTP/1.1 200 OK\r\nDate: ",
+            &self.date,
+            "\r\nCache-Control: no-store\r\nAllow: GET, HEAD, POST, OPTIONS\r\n",
+        ] {
+            out.extend_from_slice(part.as_bytes());
+        }
         close(0, persistence, out);
     }
 }

@@ -526,6 +526,30 @@ fn targets_in_origin_and_absolute_form_are_served() {
 }
 
 #[test]
+fn a_head_request_gets_no_content_even_when_it_is_refused() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let fields = "X: y\r\n".repeat(100);
+    for (request, status) in [
+        ("HEAD /status HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("\r\nHEAD /status HTTP/2.0\r\n\r\n".to_owned(), 505),
+        (format!("HEAD /status HTTP/1.1\r\n{fields}\r\n"), 431),
+        ("HEAD /status HTTP/1.1\r\nHost: t".to_owned(), 400),
+    ] {
+        for_both(|kind| {
+            for cut in [0, 3, 8, request.len() - 1] {
+                let mut client = tickr.connect(kind);
+                client.send(&request[..cut]);
+                client.send(&request[cut..]);
+                client.finish();
+                assert_eq!(client.read_head().status, status, "{request}");
+                client.check_closed();
+            }
+        });
+    }
+}
+
+#[test]
 fn options_asterisk_tells_what_is_allowed() {
     let database = Database::create();
     let tickr = Tickr::serve(&database);
@@ -535,6 +559,7 @@ fn options_asterisk_tells_what_is_allowed() {
         let allow: HashSet<&str> = allow.split(", ").collect();
         assert_eq!(answer.status, 200);
         assert_eq!(allow, HashSet::from(["GET", "HEAD", "POST", "OPTIONS"]));
+        assert_eq!(answer.header("content-type"), None, "there is no content");
     });
 }
 
