@@ -677,7 +677,10 @@ impl Pages {
         };
         match reason {
             Ok(()) => Rc::clone(&self.ready),
-            Err(reason) => Rc::new(Page::problem(503, &format!("Not ready: {reason}."))),
+            Err(reason) => {
+                let reason = reason.trim_end_matches('.');
+                Rc::new(Page::problem(503, &format!("Not ready: {reason}.")))
+            }
         }
     }
 }

@@ -25,10 +25,13 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// Longest pause between two attempts, so that recovery takes less than a second.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(400);
 
-/// Outages that follow each other sooner log the same class of error once: a pool that is larger than
+/// What an operator is told when no number is left.
+const EXHAUSTED: &str = "the numbers have run out: no ticket is left up to 2^64 - 1, and this node \
+     can't go on; only a new cluster, with new databases, can";
+/// Outages that follow each other sooner log a class of error once: a pool that is larger than
 /// the server allows would fill the log.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
-/// Readiness is known from what the database last did; it is looked at when that is older than this.
+/// Readiness is known from what the database did last; when that is older, it is looked at.
 const NEWS_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Where tickets and the status come from.
@@ -44,6 +47,8 @@ pub struct Supply {
     status: StatusReads,
     /// Somebody wants to know how the database is, and nothing has been heard of it for a while.
     look_asked: bool,
+    /// That the numbers have run out has been logged.
+    told_exhausted: bool,
     warnings: Vec<Warning>,
     reads: Vec<Read>,
     next_read: u64,
@@ -150,6 +155,7 @@ impl Supply {
             fence: None,
             status: StatusReads::default(),
             look_asked: false,
+            told_exhausted: false,
             warnings: Vec::new(),
             reads: Vec::new(),
             next_read: 0,
@@ -199,6 +205,10 @@ impl Supply {
     ) -> Result<(), DatabaseError> {
         while let Some(outcome) = self.workers.next_outcome() {
             self.take_in(outcome, now, settle)?;
+            if self.dispenser.is_exhausted() && !self.told_exhausted {
+                log::error!("{EXHAUSTED}");
+                self.told_exhausted = true;
+            }
         }
         Ok(())
     }
@@ -222,8 +232,11 @@ impl Supply {
             settle(Settled::NoTickets(client, self.explain(refusal)));
         }
         while let Some(client) = self.dispenser.next_expired(now) {
-            let why = TurnedAway::Unavailable(Unavailable::TimedOut);
-            settle(Settled::NoTickets(client, why));
+            let why = match self.takes_no_writes() {
+                true => Unavailable::DatabaseRefuses,
+                false => Unavailable::TimedOut,
+            };
+            settle(Settled::NoTickets(client, TurnedAway::Unavailable(why)));
         }
         if self.operator_must_act() {
             while let Some(client) = self.dispenser.give_up_front() {
@@ -302,7 +315,7 @@ impl Supply {
             return Err(fence.detail.clone());
         }
         if self.dispenser.is_exhausted() {
-            return Err("the numbers have run out".to_owned());
+            return Err(EXHAUSTED.to_owned());
         }
         match &self.outage {
             Some(outage) if self.dispenser.reserve_tickets() == 0 => Err(match &outage.error {
@@ -474,6 +487,9 @@ impl Supply {
         if let Some(fence) = &self.fence {
             status["state"] = json!("fenced");
             status["detail"] = json!(fence.detail);
+        } else if self.dispenser.is_exhausted() {
+            status["state"] = json!("exhausted");
+            status["detail"] = json!(EXHAUSTED);
         } else if let Some(error) = self.error() {
             status["state"] = json!("stalled");
             status["detail"] = json!(error.to_string());
@@ -486,6 +502,7 @@ impl Supply {
     }
 
     fn expire_status(&mut self, now: Instant, settle: &mut impl FnMut(Settled)) {
+        // What can be read is told all the same.
         let refuses = self.operator_must_act() && !self.takes_no_writes();
         while let Some(&(client, deadline)) = self.status.waiting.front() {
             if deadline > now && !refuses {
@@ -650,7 +667,10 @@ impl Supply {
         if self.operator_must_act() {
             return Some(Unavailable::DatabaseRefuses);
         }
-        (outage.since + self.pool_timeout <= now).then_some(Unavailable::DatabaseAway)
+        (outage.since + self.pool_timeout <= now).then_some(match outage.takes_no_writes {
+            true => Unavailable::DatabaseRefuses,
+            false => Unavailable::DatabaseAway,
+        })
     }
 
     /// Why the database does not do what it is asked.

@@ -86,10 +86,11 @@ impl fmt::Display for BindError {
             }
             BindError::PathTooLong { path } => write!(
                 f,
-                "cannot listen on unix:{}: its path has {} bytes, and the system allows about 100; \
-                 choose a shorter one",
+                "cannot listen on unix:{}: its path has {} bytes, and the system allows {}; choose \
+                 a shorter one",
                 path.display(),
-                path.as_os_str().len()
+                path.as_os_str().len(),
+                limits::SOCKET_PATH_BYTES_MAX
             ),
             BindError::InUse { path } => write!(
                 f,

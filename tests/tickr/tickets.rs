@@ -407,6 +407,27 @@ fn a_pipelined_request_that_fits_is_not_refused_for_one_behind_it() {
 }
 
 #[test]
+fn a_node_without_numbers_says_so_everywhere() {
+    let numbering = Numbering::new(4, 54_313_001, 0).expect("the settings are good");
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let mut client = tickr.connect(Kind::Tcp);
+    // As if other processes had taken them.
+    let last = numbering.last_base();
+    database.execute(&format!("UPDATE tickets SET id = {last}"));
+    assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 503);
+    let status = client.ask("GET /status HTTP/1.1");
+    assert_eq!(status.status, 200);
+    assert!(
+        status.text().contains(r#""state":"exhausted""#),
+        "{}",
+        status.text()
+    );
+    assert_eq!(client.ask("GET /readyz HTTP/1.1").status, 503);
+    assert_eq!(tickr.log().matches("have run out").count(), 1);
+}
+
+#[test]
 fn while_the_database_is_away_there_is_503_and_the_process_lives() {
     let database = Database::alone();
     let tickr = Tickr::serve_with(&database, &[("TICKR_DATABASE_POOL_TIMEOUT", "0.5")]);
