@@ -84,7 +84,7 @@ fn a_read_between_commit_and_answer_refuses_nobody() {
 }
 
 /// A fail-over: the old primary commits a block whose answer is delayed, and the new one never got
-/// it. Once an operator has brought that one up to what was seen, it gives the same numbers to others.
+/// it. Once an operator has brought that one up to what was seen, it gives others the same numbers.
 #[test]
 fn a_block_that_was_asked_for_before_a_fence_is_dropped() {
     for block in [Block::ending_at(110, 10), Block::ending_at(60, 10)] {
