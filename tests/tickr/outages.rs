@@ -126,7 +126,8 @@ fn with_plain_user(limits: &str) -> (Database, [(&'static str, &'static str); 2]
 #[test]
 fn a_counter_that_cannot_be_moved_is_told_once_and_tried_seldom() {
     let database = Database::alone();
-    let settings = [("TICKR_DATABASE_POOL_TIMEOUT", "0.5")];
+    // So long that no reservation is late on a busy machine, and asked for again.
+    let settings = [("TICKR_DATABASE_POOL_TIMEOUT", "20")];
     let tickr = Tickr::serve_with(&database, &settings);
     let mut client = tickr.connect(Kind::Tcp);
     assert_eq!(client.ask(CREATE).status, 200);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The rooms, lowest first. A file may name rooms of a lower level, and its own room.
 const LEVELS: &[(&str, u32)] = &[
@@ -99,6 +100,19 @@ fn every_statement_ends_and_stands_in_a_file_of_its_own() {
                 );
             }
         }
+    }
+}
+
+/// Else `make hunt-proof` proves nothing; a package without them has nothing to prove.
+#[test]
+fn the_patches_that_break_the_program_still_apply() {
+    for entry in fs::read_dir("tests/sabotage").into_iter().flatten() {
+        let path = entry.expect("the folder can be read").path();
+        let mut check = Command::new("git");
+        let output = check.args(["apply", "--check"]).arg(&path).output();
+        let output = output.expect("git is there");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", path.display());
     }
 }
 
