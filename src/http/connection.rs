@@ -209,7 +209,7 @@ impl Connection {
     pub fn refuse(&mut self, problem: Problem) {
         let head_only = match &self.stage {
             Stage::Body { pending, .. } => pending.head_only,
-            Stage::Head | Stage::Ended => asks_for_the_head(&self.input),
+            Stage::Head | Stage::Ended => request::asks_for_the_head(&self.input),
         };
         self.refuse_so(problem, head_only);
     }
@@ -412,7 +412,7 @@ impl Connection {
                     }
                     Ok(Parsed::Partial) => break,
                     Err(reject) => {
-                        let head_only = asks_for_the_head(&input[at..]);
+                        let head_only = request::asks_for_the_head(&input[at..]);
                         self.refuse_so(Problem::Reject(reject), head_only);
                     }
                 },
@@ -575,13 +575,6 @@ impl Connection {
     fn is_quiet(&self) -> bool {
         self.answers.is_empty() && self.output.is_empty() && self.streaming.is_none()
     }
-}
-
-/// Whether input that is no request as yet asks for a head alone: then the answer has no content,
-/// whatever is wrong with the request (RFC 9110, section 9.3.2).
-fn asks_for_the_head(input: &[u8]) -> bool {
-    let begin = input.iter().position(|byte| !b"\r\n".contains(byte));
-    begin.is_some_and(|begin| input[begin..].starts_with(b"HEAD "))
 }
 
 impl Content {

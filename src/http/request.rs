@@ -247,6 +247,12 @@ pub fn parse(input: &[u8]) -> Result<Parsed<'_>, Reject> {
     }
 }
 
+/// Whether input that is no whole request head, or none that is served, begins with `HEAD`: then
+/// the answer has no content, whatever is wrong with it (RFC 9110, section 9.3.2).
+pub fn asks_for_the_head(input: &[u8]) -> bool {
+    skip_empty_lines(input).is_ok_and(|start| input[start..].starts_with(b"HEAD "))
+}
+
 /// Skips empty lines before the request line (RFC 9112, section 2.2).
 fn skip_empty_lines(input: &[u8]) -> Result<usize, Reject> {
     let mut start = 0;
