@@ -185,6 +185,8 @@ pub(super) fn random() -> u64 {
 mod tests {
     use std::os::unix::net::UnixListener;
     use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::super::process::Process;
     use super::*;
@@ -213,6 +215,11 @@ mod tests {
             .arg(option("--datadir=", &files.data));
         let server = Process::spawn(command.stdin(Stdio::piped())).unwrap();
         fs::write(&files.pid, format!("{}\n", server.id())).unwrap();
+        // A process has begun before its arguments can be read.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while files.leftover().is_none() && Instant::now() < deadline {
+            thread::yield_now();
+        }
         assert_eq!(files.leftover(), Some(server.id().to_string()));
         drop(server);
         assert_eq!(files.leftover(), None);
