@@ -22,6 +22,8 @@
 //! |---|---|
 //! | [`limits`] | every bound of the program |
 //! | [`ticket`] | base ids to tickets, checked |
+//! | [`moment`] | time as a number |
+//! | [`fault`], [`counter`] | what can go wrong with the database; the row and what can be asked of it |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
 //! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
@@ -47,9 +49,13 @@ pub mod cluster;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod counter;
+#[cfg(feature = "server")]
 pub mod database;
 #[cfg(feature = "server")]
 pub mod dispenser;
+#[cfg(feature = "server")]
+pub mod fault;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod limits;
@@ -57,6 +63,8 @@ pub mod limits;
 pub mod logging;
 #[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod moment;
 #[cfg(feature = "server")]
 pub mod notify;
 #[cfg(feature = "server")]
