@@ -1,331 +1,462 @@
 //! One client: its buffers, its requests in order, and the answers that they wait for.
 //!
-//! There is no socket in it. Bytes go in, demands for tickets and pages come out, and bytes go
-//! out, so that every split of the input and every order of events can be tried by a test or a
-//! fuzzer. Requests are parsed where they were read; only what is left over is kept.
+//! There is no socket in it, and nothing that it calls: bytes are given to it, and the next step
+//! is asked of it, so that every split of the input and every order of events can be tried by a
+//! test or a fuzzer.
+//!
+//! ```text
+//! receive(bytes) -> next_step() -> Head: begin(call, ..)     a head, before its body is read
+//!                                  Call: complete(sequence)  a whole request, now or later
+//!                                  Rejected: complete(..)    the last answer
+//! output(buffer) -> took(n)        what is written next, and how much of it the socket took
+//! end()                            whether the connection goes on
+//! ```
 
 use std::collections::VecDeque;
-use std::rc::Rc;
-use std::time::Instant;
+use std::time::Duration;
 
-use crate::http::array::{Body, Format};
+use crate::http::array::Body;
 use crate::http::body::Decoder;
-use crate::http::request::{self, BodyFraming, Method, Parsed, Request, Version};
-use crate::http::response::{self, Heads, Page, Persistence, Problem, Unavailable};
-use crate::http::route::{self, Endpoint, Route, Rules};
+use crate::http::request::{self, BodyFraming, Method, Parsed, Reject, Request, Version};
+use crate::http::response::{CONTINUE, HeadCache, Persistence, Response, Status};
 use crate::limits;
-use crate::ticket::Run;
+use crate::moment::Moment;
 
-/// The state of one client's connection.
-#[derive(Debug)]
-pub struct Connection {
-    stage: Stage,
-    /// Input that no request could be made of yet.
+/// The state of one client's connection. `C` is what the caller makes of a request's head, kept
+/// here until the request is answered.
+#[derive(Clone, Debug)]
+pub struct Connection<C> {
+    stage: Stage<C>,
     input: Vec<u8>,
-    /// There may be whole requests in it: too many answers were due to look.
+    /// So much of the input is used up.
+    used: usize,
+    /// There may be whole requests in the input: too many answers were due to look.
     backlog: bool,
-    /// Reading stopped at the last look: the time since then is not the client's.
-    paused: bool,
     /// Answers in the order of their requests.
-    answers: VecDeque<Answer>,
-    /// How many answers at the front are known to wait for nothing.
-    settled: usize,
+    answers: VecDeque<Answer<C>>,
+    /// The sequence number of the answer at the front.
+    first: u64,
     /// Bytes that the socket would not take.
     output: Vec<u8>,
-    output_sent: usize,
     streaming: Option<Streaming>,
     /// When the request that is being read began; without one, when the connection fell idle.
-    input_since: Instant,
+    input_since: Moment,
     /// When the socket last took something.
-    output_since: Instant,
+    output_since: Moment,
 }
 
-/// What the next byte of input belongs to.
-#[derive(Debug)]
-enum Stage {
+/// What the next byte of input belongs to, up to the end of the connection.
+#[derive(Clone, Debug)]
+enum Stage<C> {
     Head,
-    Body {
-        decoder: Decoder,
-        pending: Pending,
-    },
-    /// Nothing more is read as a request: the framing is lost, or one side is leaving.
-    Ended,
+    /// A head has been given to the caller, who has not said yet what it is about.
+    Routing(Heading),
+    Body(Decoder, Pending<C>),
+    /// A request is complete.
+    Whole(Pending<C>),
+    /// No request follows, since we end the connection.
+    Last,
+    /// No request follows, since the client has sent its last byte.
+    HalfClosed,
+    /// The last answer has been written; input is dropped until the client closes.
+    Lingering,
+    Closed,
 }
 
-/// A request whose body is still being read and dropped.
-#[derive(Debug)]
-struct Pending {
-    outcome: Result<Route, Problem>,
+/// What is kept of a head for its answer.
+#[derive(Clone, Copy, Debug)]
+struct Heading {
+    persistence: Persistence,
+    head_only: bool,
+    body: BodyFraming,
+    expect_continue: bool,
+}
+
+/// A request without its place in the order of answers.
+#[derive(Clone, Debug)]
+struct Pending<C> {
+    call: C,
     persistence: Persistence,
     head_only: bool,
 }
 
 /// One request's place in the order of answers.
-#[derive(Debug)]
-struct Answer {
+#[derive(Clone, Debug)]
+struct Answer<C> {
+    call: Option<C>,
     content: Content,
     persistence: Persistence,
     head_only: bool,
-    endpoint: Endpoint,
-    began: Instant,
+    began: Moment,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Content {
-    AwaitsTickets(Format),
-    AwaitsStatus,
+    Awaited,
     Continue,
-    Tickets(Body),
-    Problem(Problem),
-    Page(Rc<Page>),
-    ServerOptions,
+    Final(Response),
 }
 
 /// A large array on its way. It is rendered again from its offset after a short write.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Streaming {
     body: Body,
     offset: u64,
 }
 
-/// What a request needs from outside of its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// This many tickets.
-    Tickets(u64),
-    /// The page of this route.
-    Page(Route),
+/// What comes of the input, one at a time.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a, C> {
+    /// A head; [`Connection::begin`] must follow.
+    Head(Request<'a>),
+    /// A whole request: [`Connection::complete`] is due, now or later.
+    Call {
+        /// Names the request within its connection.
+        sequence: u64,
+        /// What the caller made of its head.
+        call: &'a C,
+    },
+    /// The input is no request: [`Connection::complete`] is due, and nothing follows.
+    Rejected(Rejected),
 }
 
-/// How a [`Demand`] is met.
-#[derive(Debug)]
-pub enum Reply {
-    /// The answer comes later, by [`Connection::settle_tickets`] or
-    /// [`Connection::settle_status`].
-    Later,
-    /// Here it is.
-    Page(Rc<Page>),
-    /// There is none.
-    Unavailable(Unavailable),
+/// Input that can't be served, in the place of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Names it within its connection.
+    pub sequence: u64,
+    /// What is wrong with it.
+    pub reject: Reject,
 }
 
 /// An answer that has been written for its client, for the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// What was asked for.
-    pub endpoint: Endpoint,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<C> {
+    /// What the caller made of the request's head, if that was whole.
+    pub call: Option<C>,
     /// The status of the answer.
-    pub status: u16,
+    pub status: Status,
     /// When the head of the request had been read; without a whole head, some time before.
-    pub began: Instant,
+    pub began: Moment,
 }
 
 /// What is to be done about a connection whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// An answer has been queued; write it.
-    Answer,
+    /// Complete this, and write it.
+    Answer(Rejected),
     /// Nobody waits for anything: close the socket.
     Close,
 }
 
-/// The bytes gathered for one write.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Gathered {
+/// How a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It does.
+    Open,
+    /// The last answer has been written: shut the socket down for writing, call
+    /// [`Connection::linger`], and go on reading.
+    Finish,
+    /// Close the socket.
+    Close,
+}
+
+/// The bytes of one write. One such buffer serves every connection, one after the other.
+#[derive(Clone, Debug)]
+pub struct Output<C> {
+    bytes: Vec<u8>,
     /// So many of them, at the end, come from a large array.
     streamed: usize,
+    /// Nothing was waiting for the socket before.
+    fresh: bool,
+    /// The connection was reading before.
+    was_reading: bool,
+    answered: Vec<Answered<C>>,
 }
 
-impl Gathered {
-    /// Whether a piece of a large array is among the bytes.
-    pub fn is_streaming(&self) -> bool {
-        self.streamed > 0
-    }
-}
-
-impl Connection {
+impl<C> Connection<C> {
     /// A connection that was accepted at `now`.
-    pub fn new(now: Instant) -> Connection {
+    pub fn new(now: Moment) -> Connection<C> {
         Connection {
             stage: Stage::Head,
             input: Vec::new(),
+            used: 0,
             backlog: false,
-            paused: false,
             answers: VecDeque::new(),
-            settled: 0,
+            first: 0,
             output: Vec::new(),
-            output_sent: 0,
             streaming: None,
             input_since: now,
             output_since: now,
         }
     }
 
-    /// Takes bytes that were read from the client, after those left over from before. `demand`
-    /// is called for every request that needs something from outside. Pass no bytes to go on
-    /// after [`Connection::is_reading`] has become true again.
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        rules: &Rules,
-        now: Instant,
-        mut demand: impl FnMut(Demand) -> Reply,
-    ) {
-        let was_empty = self.input.is_empty();
-        let consumed = if was_empty {
-            let consumed = self.take_requests(bytes, rules, now, &mut demand);
-            self.input.extend_from_slice(&bytes[consumed..]);
-            consumed
-        } else {
-            let mut input = std::mem::take(&mut self.input);
-            input.extend_from_slice(bytes);
-            let consumed = self.take_requests(&input, rules, now, &mut demand);
-            input.drain(..consumed);
-            self.input = input;
-            consumed
-        };
-        let full = self.answers.len() >= limits::PIPELINED_REQUESTS_MAX;
-        self.backlog = full && !self.input.is_empty();
-        if matches!(self.stage, Stage::Head) && (was_empty || consumed > 0) {
-            self.input_since = now;
+    /// Takes bytes that were read from the client; they are dropped when no request follows.
+    pub fn receive(&mut self, bytes: &[u8], now: Moment) {
+        if self.is_ending() {
+            return;
         }
-        self.paused = !self.is_reading();
+        if self.used == self.input.len() {
+            self.input.clear();
+            if matches!(self.stage, Stage::Head) {
+                self.input_since = now;
+            }
+        } else {
+            self.input.drain(..self.used);
+        }
+        self.used = 0;
+        self.input.extend_from_slice(bytes);
     }
 
     /// The client has sent its last byte. What it asked for is still answered.
-    pub fn end_input(&mut self) {
-        let inside_a_request = match self.stage {
-            Stage::Head => !self.input.iter().all(|byte| b"\r\n".contains(byte)),
-            Stage::Body { .. } => true,
-            Stage::Ended => false,
+    pub fn end_input(&mut self) -> Option<Rejected> {
+        let is_inside_a_request = match self.stage {
+            Stage::Head => !self.unread().iter().all(|byte| b"\r\n".contains(byte)),
+            Stage::Routing(_) | Stage::Body(..) | Stage::Whole(_) => true,
+            Stage::Last | Stage::HalfClosed => false,
+            Stage::Lingering | Stage::Closed => {
+                self.stage = Stage::Closed;
+                return None;
+            }
         };
-        if inside_a_request {
-            self.refuse(Problem::Truncated);
+        let rejected = is_inside_a_request.then(|| self.reject(Reject::Truncated));
+        self.end_with(Stage::HalfClosed);
+        rejected
+    }
+
+    /// What comes next of the input; `None` until there is more of it, or fewer answers are due.
+    pub fn next_step(&mut self, now: Moment) -> Option<Step<'_, C>> {
+        // Apart from each other, so that a head can be lent while the rest changes.
+        let Connection {
+            stage,
+            input,
+            used,
+            backlog,
+            answers,
+            first,
+            input_since,
+            ..
+        } = self;
+        let input = &input[..];
+        let rejected = loop {
+            let unread = &input[*used..];
+            let is_full = answers.len() >= limits::PIPELINED_REQUESTS_MAX;
+            *backlog = is_full && !unread.is_empty();
+            match stage {
+                Stage::Head | Stage::Body(..) if is_full => return None,
+                Stage::Head if unread.is_empty() => return None,
+                Stage::Head => match request::parse(unread) {
+                    Ok(Parsed::Complete { request, consumed }) => {
+                        *used += consumed;
+                        *input_since = now;
+                        *stage = Stage::Routing(Heading::of(&request));
+                        return Some(Step::Head(request));
+                    }
+                    Ok(Parsed::Partial) => return None,
+                    Err(reject) => break reject,
+                },
+                Stage::Body(decoder, _) => match decoder.consume(unread) {
+                    Ok(progress) => {
+                        *used += progress.consumed;
+                        if !progress.done {
+                            return None;
+                        }
+                        if let Stage::Body(_, pending) = std::mem::replace(stage, Stage::Head) {
+                            *stage = Stage::Whole(pending);
+                        }
+                    }
+                    Err(reject) => break reject,
+                },
+                Stage::Whole(_) => {
+                    if let Stage::Whole(pending) = std::mem::replace(stage, Stage::Head) {
+                        if pending.persistence == Persistence::Close {
+                            (*stage, *used) = (Stage::Last, input.len());
+                        }
+                        let sequence = *first + answers.len() as u64;
+                        answers.push_back(Answer {
+                            call: Some(pending.call),
+                            content: Content::Awaited,
+                            persistence: pending.persistence,
+                            head_only: pending.head_only,
+                            began: *input_since,
+                        });
+                        *input_since = now;
+                        let call = answers.back()?.call.as_ref()?;
+                        return Some(Step::Call { sequence, call });
+                    }
+                }
+                Stage::Routing(_)
+                | Stage::Last
+                | Stage::HalfClosed
+                | Stage::Lingering
+                | Stage::Closed => return None,
+            }
+        };
+        Some(Step::Rejected(self.reject(rejected)))
+    }
+
+    /// Says what the head is about that [`Connection::next_step`] has lent. A request that is not
+    /// `accepted` never gets its body when it waits for a `100 Continue`: the final answer takes
+    /// the place of that.
+    pub fn begin(&mut self, call: C, accepted: bool) {
+        let Stage::Routing(heading) = self.stage else {
+            return;
+        };
+        let mut pending = Pending {
+            call,
+            persistence: heading.persistence,
+            head_only: heading.head_only,
+        };
+        self.stage = match (heading.body, heading.expect_continue) {
+            (BodyFraming::None, _) => Stage::Whole(pending),
+            (_, true) if !accepted => {
+                pending.persistence = Persistence::Close;
+                Stage::Whole(pending)
+            }
+            (body, expect_continue) => {
+                if expect_continue {
+                    let persistence = Persistence::Implied;
+                    self.answer(Content::Continue, persistence, false);
+                }
+                Stage::Body(Decoder::new(body), pending)
+            }
+        };
+    }
+
+    /// What the caller made of a request that is not answered yet.
+    pub fn call(&self, sequence: u64) -> Option<&C> {
+        self.answers.get(self.index(sequence)?)?.call.as_ref()
+    }
+
+    /// Answers a request.
+    pub fn complete(&mut self, sequence: u64, response: Response) {
+        let index = self.index(sequence);
+        if let Some(answer) = index.and_then(|index| self.answers.get_mut(index)) {
+            answer.content = Content::Final(response);
         }
-        self.end();
     }
 
-    /// Answers with a problem after which nothing more is read as a request.
-    pub fn refuse(&mut self, problem: Problem) {
-        let head_only = match &self.stage {
-            Stage::Body { pending, .. } => pending.head_only,
-            Stage::Head | Stage::Ended => request::asks_for_the_head(&self.input),
-        };
-        self.refuse_so(problem, head_only);
+    /// No request follows behind those that have been read.
+    pub fn end_after_answers(&mut self) {
+        if !self.is_ending() {
+            self.end_with(Stage::Last);
+        }
     }
 
-    fn refuse_so(&mut self, problem: Problem, head_only: bool) {
-        self.answer(
-            Content::Problem(problem),
-            Persistence::Close,
-            head_only,
-            Endpoint::Other,
-        );
-        self.end();
-    }
-
-    /// Answers the first request that waits for tickets.
-    pub fn settle_tickets(&mut self, tickets: Result<Run, Unavailable>) {
-        let awaiting = |content: &Content| match content {
-            Content::AwaitsTickets(format) => Some(*format),
-            _ => None,
-        };
-        self.settle(awaiting, |format| match tickets {
-            Ok(run) => Content::Tickets(Body::new(run, format)),
-            Err(unavailable) => Content::Problem(Problem::Unavailable(unavailable)),
-        });
-    }
-
-    /// Answers the first request that waits for tickets with a page, such as a 503 of its own.
-    pub fn settle_tickets_with_page(&mut self, page: &Rc<Page>) {
-        let awaiting =
-            |content: &Content| matches!(content, Content::AwaitsTickets(_)).then_some(());
-        self.settle(awaiting, |()| Content::Page(Rc::clone(page)));
-    }
-
-    /// Answers the first request that waits for the status.
-    pub fn settle_status(&mut self, page: &Rc<Page>) {
-        let awaiting = |content: &Content| matches!(content, Content::AwaitsStatus).then_some(());
-        self.settle(awaiting, |()| Content::Page(Rc::clone(page)));
-    }
-
-    /// Appends the next bytes to write, as many as go well in one write; nothing when every
-    /// answer that is due has been written. `leaving` says `Connection: close` with the last
-    /// answer. [`Connection::sent`] must follow. `answered` hears of every final answer.
-    pub fn gather(
-        &mut self,
-        heads: &Heads,
-        leaving: bool,
-        out: &mut Vec<u8>,
-        mut answered: impl FnMut(Answered),
-    ) -> Gathered {
+    /// Fills the buffer with the next bytes to write, as many as go well in one write; with none
+    /// when every answer that is due has been written. `draining` says `Connection: close` with
+    /// the last answer. [`Connection::took`] must follow.
+    pub fn output(&mut self, heads: &HeadCache, draining: bool, out: &mut Output<C>) {
+        out.bytes.clear();
+        out.streamed = 0;
+        out.fresh = self.output.is_empty() && self.streaming.is_none();
+        out.was_reading = self.is_reading();
+        out.bytes.append(&mut self.output);
         loop {
             if let Some(Streaming { body, offset }) = &mut self.streaming {
                 if *offset < body.len() {
-                    let streamed = body.write_at(*offset, limits::PIECE_BYTES, out);
-                    *offset += streamed as u64;
-                    return Gathered { streamed };
+                    out.streamed = body.write_at(*offset, limits::PIECE_BYTES, &mut out.bytes);
+                    *offset += out.streamed as u64;
+                    return;
                 }
                 self.streaming = None;
             }
-            let settled = self.answers.front().is_some_and(Answer::is_settled);
-            if !settled || out.len() >= limits::OUTPUT_BYTES_MAX {
-                return Gathered::default();
+            if out.bytes.len() >= limits::OUTPUT_BYTES_MAX || !self.is_answer_due() {
+                return;
             }
-            let Some(mut answer) = self.answers.pop_front() else {
-                return Gathered::default();
+            let Some(answer) = self.answers.pop_front() else {
+                return;
             };
-            self.settled = self.settled.saturating_sub(1);
-            if leaving && answer.is_final() && self.expects_nothing() {
-                answer.persistence = Persistence::Close;
+            self.first += 1;
+            let response = match answer.content {
+                Content::Final(response) => response,
+                Content::Continue | Content::Awaited => {
+                    out.bytes.extend_from_slice(CONTINUE);
+                    continue;
+                }
+            };
+            let persistence = match draining && self.expects_nothing() {
+                true => Persistence::Close,
+                false => answer.persistence,
+            };
+            if persistence == Persistence::Close {
+                self.end_after_answers();
             }
-            if answer.persistence == Persistence::Close {
-                self.end();
-            }
-            if let Some(status) = answer.content.status() {
-                answered(Answered {
-                    endpoint: answer.endpoint,
-                    status,
-                    began: answer.began,
-                });
-            }
-            self.streaming = answer.write(heads, out);
+            let rest = heads.write(
+                &response,
+                persistence,
+                answer.head_only,
+                limits::SMALL_BODY_BYTES_MAX,
+                &mut out.bytes,
+            );
+            self.streaming = rest.map(|body| Streaming { body, offset: 0 });
+            out.answered.push(Answered {
+                call: answer.call,
+                status: response.status(),
+                began: answer.began,
+            });
         }
     }
 
-    /// The socket took `taken` bytes of what was gathered; the rest is kept or rendered again.
-    pub fn sent(&mut self, gathered: Gathered, bytes: &[u8], taken: usize, now: Instant) {
-        let left = &bytes[taken..];
-        let again = left.len().min(gathered.streamed);
+    /// The socket took the first `taken` bytes of the buffer; the rest is kept, or rendered again.
+    pub fn took(&mut self, taken: usize, out: &Output<C>, now: Moment) {
+        let left = &out.bytes[taken..];
+        let again = left.len().min(out.streamed);
         if let Some(streaming) = &mut self.streaming {
             streaming.offset -= again as u64;
+            // Nothing is left of it.
+            if streaming.offset == streaming.body.len() {
+                self.streaming = None;
+            }
         }
         self.output.extend_from_slice(&left[..left.len() - again]);
-        self.output_moved(now);
-    }
-
-    /// Bytes that the socket would not take before; they go first.
-    pub fn unsent(&self) -> &[u8] {
-        &self.output[self.output_sent..]
-    }
-
-    /// The socket took `taken` bytes of [`Connection::unsent`].
-    pub fn resent(&mut self, taken: usize, now: Instant) {
-        self.output_sent += taken;
-        if self.output_sent == self.output.len() {
-            self.output.clear();
-            self.output_sent = 0;
+        if taken == 0 && !out.fresh {
+            return;
         }
-        if taken > 0 {
-            self.output_moved(now);
+        self.output_since = now;
+        if self.is_reading() && !out.was_reading {
+            self.input_since = now;
+        }
+        if self.answers.is_empty() && self.output.is_empty() {
+            match self.stage {
+                Stage::Head if self.unread().is_empty() => self.input_since = now,
+                Stage::Head | Stage::Routing(_) | Stage::Whole(_) => {}
+                Stage::Body(..) | Stage::Last | Stage::HalfClosed => self.input_since = now,
+                Stage::Lingering | Stage::Closed => {}
+            }
         }
     }
 
-    /// Whether more input may be given: nothing is read while too many answers are due.
+    /// Whether the connection goes on.
+    pub fn end(&self) -> End {
+        match self.stage {
+            Stage::Last if self.is_quiet() => End::Finish,
+            Stage::HalfClosed if self.is_quiet() => End::Close,
+            Stage::Closed => End::Close,
+            _ => End::Open,
+        }
+    }
+
+    /// The socket was shut down for writing: what still comes is dropped.
+    pub fn linger(&mut self) {
+        self.stage = Stage::Lingering;
+    }
+
+    /// Whether the last answer has been written and the client's end is all that is waited for.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.stage, Stage::Lingering)
+    }
+
+    /// Whether more input may be given: nothing is read while too many answers are due, or while
+    /// the client takes none.
     pub fn is_reading(&self) -> bool {
-        self.answers.len() < limits::PIPELINED_REQUESTS_MAX
-            && self.output.is_empty()
-            && !matches!(self.stage, Stage::Ended)
+        match self.stage {
+            Stage::Lingering => true,
+            Stage::Last | Stage::HalfClosed | Stage::Closed => false,
+            Stage::Head | Stage::Routing(_) | Stage::Body(..) | Stage::Whole(_) => {
+                self.answers.len() < limits::PIPELINED_REQUESTS_MAX && self.output.is_empty()
+            }
+        }
     }
 
     /// Whether input was left over because too many answers were due.
@@ -335,241 +466,119 @@ impl Connection {
 
     /// Whether bytes wait for the socket.
     pub fn has_output(&self) -> bool {
-        !self.output.is_empty()
-            || self.streaming.is_some()
-            || self.answers.front().is_some_and(Answer::is_settled)
+        !self.output.is_empty() || self.streaming.is_some() || self.is_answer_due()
     }
 
-    /// Whether the last answer has been written and no request will follow.
-    pub fn is_finished(&self) -> bool {
-        matches!(self.stage, Stage::Ended) && self.is_quiet()
+    /// Whether a request waits for its answer.
+    pub fn is_awaiting(&self) -> bool {
+        let is_awaited = |answer: &Answer<C>| matches!(answer.content, Content::Awaited);
+        self.answers.iter().any(is_awaited)
     }
 
     /// Whether the connection is between two requests, with nothing begun.
     pub fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Head) && self.input.is_empty() && self.is_quiet()
+        matches!(self.stage, Stage::Head) && self.unread().is_empty() && self.is_quiet()
     }
 
     /// Since when an idle connection has been idle.
-    pub fn idle_since(&self) -> Instant {
+    pub fn idle_since(&self) -> Moment {
         self.input_since
     }
 
-    /// When something must have happened; `None` while only the database is waited for.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// When something must have happened; `None` while only the database is waited for. A
+    /// connection without a request may stay for `idle_timeout`.
+    pub fn deadline(&self, idle_timeout: Duration) -> Option<Moment> {
         if self.has_output() {
             return Some(self.output_since + limits::WRITE_TIMEOUT);
         }
         let timeout = match self.stage {
             // A client that waits for its 100 behind other answers can't send its body yet.
-            Stage::Body { .. } if self.answers.is_empty() => limits::BODY_TIMEOUT,
-            Stage::Head if !self.input.is_empty() && self.is_reading() => limits::HEAD_TIMEOUT,
-            Stage::Head if self.answers.is_empty() => limits::IDLE_TIMEOUT,
-            Stage::Ended if self.answers.is_empty() => limits::LINGER_TIMEOUT,
-            Stage::Head | Stage::Body { .. } | Stage::Ended => return None,
+            Stage::Body(..) if self.answers.is_empty() => limits::BODY_TIMEOUT,
+            Stage::Head if !self.unread().is_empty() && self.is_reading() => limits::HEAD_TIMEOUT,
+            Stage::Head if self.answers.is_empty() => idle_timeout,
+            Stage::Last | Stage::HalfClosed | Stage::Lingering if self.answers.is_empty() => {
+                limits::LINGER_TIMEOUT
+            }
+            _ => return None,
         };
         Some(self.input_since + timeout)
     }
 
     /// The deadline has passed.
     pub fn expire(&mut self) -> Expiry {
-        let problem = match self.stage {
+        let reject = match self.stage {
             _ if self.has_output() => return Expiry::Close,
-            Stage::Body { .. } => Problem::BodyTimeout,
-            Stage::Head if !self.input.is_empty() => Problem::HeadTimeout,
-            Stage::Head | Stage::Ended => return Expiry::Close,
+            Stage::Body(..) => Reject::BodyTimeout,
+            Stage::Head if !self.unread().is_empty() => Reject::HeadTimeout,
+            _ => return Expiry::Close,
         };
-        self.refuse(problem);
-        Expiry::Answer
+        Expiry::Answer(self.reject(reject))
     }
 
     /// Gives memory back that an idle connection does not need.
     pub fn release_buffers(&mut self) {
         if self.is_idle() {
             self.input = Vec::new();
+            self.used = 0;
             self.output = Vec::new();
             self.answers = VecDeque::new();
         }
     }
 
-    /// Makes requests of the input; returns how much of it is used up.
-    fn take_requests(
-        &mut self,
-        input: &[u8],
-        rules: &Rules,
-        now: Instant,
-        demand: &mut impl FnMut(Demand) -> Reply,
-    ) -> usize {
-        let mut at = 0;
-        while self.answers.len() < limits::PIPELINED_REQUESTS_MAX {
-            match &mut self.stage {
-                Stage::Ended => return input.len(),
-                Stage::Head => match request::parse(&input[at..]) {
-                    Ok(Parsed::Complete { request, consumed }) => {
-                        at += consumed;
-                        self.input_since = now;
-                        self.begin(&request, rules, demand);
-                    }
-                    Ok(Parsed::Partial) => break,
-                    Err(reject) => {
-                        let head_only = request::asks_for_the_head(&input[at..]);
-                        self.refuse_so(Problem::Reject(reject), head_only);
-                    }
-                },
-                Stage::Body { decoder, .. } => match decoder.consume(&input[at..]) {
-                    Ok(progress) => {
-                        at += progress.consumed;
-                        if !progress.done {
-                            break;
-                        }
-                        self.end_body(demand);
-                    }
-                    Err(reject) => self.refuse(Problem::Reject(reject)),
-                },
-            }
-        }
-        at
+    /// Puts the last answer in its place: the framing is lost behind input that is no request.
+    fn reject(&mut self, reject: Reject) -> Rejected {
+        let head_only = match &self.stage {
+            Stage::Body(_, pending) | Stage::Whole(pending) => pending.head_only,
+            Stage::Routing(heading) => heading.head_only,
+            _ => request::asks_for_the_head(self.unread()),
+        };
+        let sequence = self.answer(Content::Awaited, Persistence::Close, head_only);
+        self.end_with(Stage::Last);
+        Rejected { sequence, reject }
     }
 
-    /// A head is complete. Its request is dispatched when its body is, so that a bad body spends
-    /// no ticket.
-    fn begin(
-        &mut self,
-        request: &Request<'_>,
-        rules: &Rules,
-        demand: &mut impl FnMut(Demand) -> Reply,
-    ) {
-        let persistence = match request.version {
-            _ if !request.keep_alive => Persistence::Close,
-            Version::Http10 => Persistence::KeepAlive,
-            Version::Http11 => Persistence::Implied,
-        };
-        let head_only = request.method == Method::Head;
-        let outcome = route::route(request, rules).map_err(Problem::Refusal);
-        let pending = Pending {
-            outcome,
-            persistence,
-            head_only,
-        };
-        if request.body == BodyFraming::None {
-            return self.dispatch(pending, demand);
-        }
-        if request.expect_continue {
-            // A refused request never gets its body: the final answer takes the place of the 100.
-            if pending.outcome.is_err() {
-                return self.dispatch(
-                    Pending {
-                        persistence: Persistence::Close,
-                        ..pending
-                    },
-                    demand,
-                );
-            }
-            self.answer(
-                Content::Continue,
-                Persistence::Implied,
-                false,
-                Endpoint::Other,
-            );
-        }
-        let decoder = Decoder::new(request.body);
-        self.stage = Stage::Body { decoder, pending };
-    }
-
-    fn end_body(&mut self, demand: &mut impl FnMut(Demand) -> Reply) {
-        if let Stage::Body { pending, .. } = std::mem::replace(&mut self.stage, Stage::Head) {
-            self.dispatch(pending, demand);
-        }
-    }
-
-    fn dispatch(&mut self, pending: Pending, demand: &mut impl FnMut(Demand) -> Reply) {
-        let Pending {
-            outcome,
-            persistence,
-            head_only,
-        } = pending;
-        let mut ask = |what, later| match demand(what) {
-            Reply::Later => later,
-            Reply::Page(page) => Content::Page(page),
-            Reply::Unavailable(why) => Content::Problem(Problem::Unavailable(why)),
-        };
-        let endpoint = match outcome {
-            Ok(route) => route.endpoint(),
-            Err(Problem::Refusal(refusal)) => refusal.endpoint(),
-            Err(_) => Endpoint::Other,
-        };
-        let content = match outcome {
-            Err(problem) => Content::Problem(problem),
-            Ok(Route::ServerOptions) => Content::ServerOptions,
-            Ok(Route::Create { count, format }) => {
-                ask(Demand::Tickets(count), Content::AwaitsTickets(format))
-            }
-            Ok(page) => ask(Demand::Page(page), Content::AwaitsStatus),
-        };
-        self.answer(content, persistence, head_only, endpoint);
-        if persistence == Persistence::Close {
-            self.end();
-        }
-    }
-
-    fn answer(
-        &mut self,
-        content: Content,
-        persistence: Persistence,
-        head_only: bool,
-        endpoint: Endpoint,
-    ) {
+    /// Makes a place for an answer that belongs to no call, and returns its number.
+    fn answer(&mut self, content: Content, persistence: Persistence, head_only: bool) -> u64 {
         self.answers.push_back(Answer {
+            call: None,
             content,
             persistence,
             head_only,
-            endpoint,
             began: self.input_since,
         });
+        self.first + self.answers.len() as u64 - 1
     }
 
-    fn settle<T>(
-        &mut self,
-        awaiting: impl Fn(&Content) -> Option<T>,
-        content: impl FnOnce(T) -> Content,
-    ) {
-        let waiting = self.answers.iter_mut().skip(self.settled);
-        let found = waiting
-            .enumerate()
-            .find_map(|(index, answer)| Some((index, awaiting(&answer.content)?, answer)));
-        let Some((index, awaited, answer)) = found else {
-            return;
-        };
-        answer.content = content(awaited);
-        if index == 0 {
-            self.settled += 1;
-        }
+    fn index(&self, sequence: u64) -> Option<usize> {
+        usize::try_from(sequence.checked_sub(self.first)?).ok()
     }
 
-    fn end(&mut self) {
-        self.stage = Stage::Ended;
-        self.input = Vec::new();
+    fn end_with(&mut self, stage: Stage<C>) {
+        self.stage = stage;
+        self.used = self.input.len();
         self.backlog = false;
     }
 
-    fn output_moved(&mut self, now: Instant) {
-        self.output_since = now;
-        if self.paused && self.is_reading() {
-            self.input_since = now;
-        }
-        self.paused = !self.is_reading();
-        if self.answers.is_empty() && self.output.is_empty() {
-            match self.stage {
-                Stage::Head if self.input.is_empty() => self.input_since = now,
-                Stage::Body { .. } | Stage::Ended => self.input_since = now,
-                Stage::Head => {}
-            }
-        }
+    fn unread(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    fn is_answer_due(&self) -> bool {
+        let front = self.answers.front();
+        front.is_some_and(|answer| !matches!(answer.content, Content::Awaited))
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Last | Stage::HalfClosed | Stage::Lingering | Stage::Closed
+        )
     }
 
     /// Whether no request is waiting behind those that have been written, or has begun.
     fn expects_nothing(&self) -> bool {
-        self.answers.is_empty() && self.input.is_empty() && matches!(self.stage, Stage::Head)
+        let is_between = matches!(self.stage, Stage::Head);
+        is_between && self.answers.is_empty() && self.unread().is_empty()
     }
 
     fn is_quiet(&self) -> bool {
@@ -577,55 +586,56 @@ impl Connection {
     }
 }
 
-impl Content {
-    /// The status of a final answer.
-    fn status(&self) -> Option<u16> {
-        match self {
-            Content::Tickets(_) | Content::ServerOptions => Some(200),
-            Content::Problem(problem) => Some(problem.status()),
-            Content::Page(page) => Some(page.status),
-            Content::AwaitsTickets(_) | Content::AwaitsStatus | Content::Continue => None,
+impl Heading {
+    fn of(request: &Request<'_>) -> Heading {
+        Heading {
+            persistence: match request.version {
+                _ if !request.keep_alive => Persistence::Close,
+                Version::Http10 => Persistence::KeepAlive,
+                Version::Http11 => Persistence::Implied,
+            },
+            head_only: request.method == Method::Head,
+            body: request.body,
+            expect_continue: request.expect_continue,
         }
     }
 }
 
-impl Answer {
-    fn is_settled(&self) -> bool {
-        !matches!(
-            self.content,
-            Content::AwaitsTickets(_) | Content::AwaitsStatus
-        )
-    }
-
-    /// Not an interim response, behind which the real one follows.
-    fn is_final(&self) -> bool {
-        !matches!(self.content, Content::Continue)
-    }
-
-    /// Writes the answer, but for a large array, which is returned to be streamed.
-    fn write(self, heads: &Heads, out: &mut Vec<u8>) -> Option<Streaming> {
-        let Answer {
-            content,
-            persistence,
-            head_only,
-            ..
-        } = self;
-        match content {
-            Content::Tickets(body) => {
-                heads.tickets(&body, persistence, out);
-                if body.len() > limits::SMALL_BODY_BYTES_MAX {
-                    return Some(Streaming { body, offset: 0 });
-                }
-                body.write_at(0, usize::MAX, out);
-            }
-            Content::Problem(problem) => heads.problem(problem, persistence, head_only, out),
-            Content::Page(page) => heads.page(&page, persistence, head_only, out),
-            Content::ServerOptions => heads.server_options(persistence, out),
-            Content::Continue => out.extend_from_slice(response::CONTINUE),
-            Content::AwaitsTickets(_) | Content::AwaitsStatus => {
-                unreachable!("only settled answers are written")
-            }
+impl<C> Output<C> {
+    /// An empty buffer with room for the longest write.
+    pub fn new() -> Output<C> {
+        Output {
+            bytes: Vec::with_capacity(limits::PIECE_BYTES + 2 * limits::OUTPUT_BYTES_MAX),
+            streamed: 0,
+            fresh: true,
+            was_reading: true,
+            answered: Vec::new(),
         }
-        None
+    }
+
+    /// What is to be written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether a piece of a large array is among the bytes.
+    pub fn is_streaming(&self) -> bool {
+        self.streamed > 0
+    }
+
+    /// The final answers that were written into this buffer, oldest first, each of them once.
+    pub fn answered(&mut self) -> std::vec::Drain<'_, Answered<C>> {
+        self.answered.drain(..)
+    }
+
+    /// How many final answers wait to be taken.
+    pub fn answered_len(&self) -> usize {
+        self.answered.len()
+    }
+}
+
+impl<C> Default for Output<C> {
+    fn default() -> Output<C> {
+        Output::new()
     }
 }

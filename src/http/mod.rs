@@ -5,4 +5,3 @@ pub mod body;
 pub mod connection;
 pub mod request;
 pub mod response;
-pub mod route;

@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 
 use httparse::Status;
 
+use crate::http::response::Status;
 use crate::limits;
 
 /// What a parse came to.
@@ -140,6 +141,12 @@ pub enum Reject {
     ChunkLineTooLong,
     /// 400: the fields behind a chunked body are malformed or too long.
     Trailers,
+    /// 400: the input ended inside a request.
+    Truncated,
+    /// 408: the head of the request took too long.
+    HeadTimeout,
+    /// 408: the body of the request took too long.
+    BodyTimeout,
     /// 413: the body is over its bound.
     BodyTooLarge,
     /// 414: the target is too long.
@@ -157,8 +164,8 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// The status code of the answer.
-    pub fn status(self) -> u16 {
+    /// The status of the answer.
+    pub fn status(self) -> Status {
         match self {
             Reject::RequestLine
             | Reject::EmptyLines
@@ -177,48 +184,15 @@ impl Reject {
             | Reject::TwoFramings
             | Reject::Chunk
             | Reject::ChunkLineTooLong
-            | Reject::Trailers => 400,
-            Reject::BodyTooLarge => 413,
-            Reject::TargetTooLong => 414,
-            Reject::Expectation => 417,
-            Reject::HeadTooLarge | Reject::TooManyHeaders => 431,
-            Reject::MethodUnknown => 501,
-            Reject::VersionNotServed => 505,
-        }
-    }
-
-    /// What is wrong, for people; needs no escape in JSON.
-    pub fn detail(self) -> &'static str {
-        match self {
-            Reject::RequestLine => "The request line is not METHOD SP target SP HTTP/1.1 CRLF.",
-            Reject::EmptyLines => "Too many empty lines come before the request line.",
-            Reject::BareLineFeed => "A line of the head ends with LF instead of CRLF.",
-            Reject::FieldName => {
-                "A field name is malformed: no white space before the colon, no folded lines."
-            }
-            Reject::FieldValue => "A field value has a control byte in it.",
-            Reject::LineEnd => "A line of the head ends with CR alone instead of CRLF.",
-            Reject::VersionSpelling => {
-                "The request line must end with exactly HTTP/1.0 or HTTP/1.1."
-            }
-            Reject::Target => "The target must be a path, an http URL, or * with OPTIONS.",
-            Reject::HostMissing => "HTTP/1.1 asks for a Host field.",
-            Reject::HostRepeated => "There is more than one Host field.",
-            Reject::HostInvalid => "The Host field, or the host of the target, is no host.",
-            Reject::AuthorizationRepeated => "There is more than one Authorization field.",
-            Reject::ContentLength => "Content-Length must be one plain decimal number, once.",
-            Reject::TransferEncoding => "Transfer-Encoding must be exactly chunked, once.",
-            Reject::TwoFramings => "Content-Length and Transfer-Encoding exclude each other.",
-            Reject::Chunk => "The chunked body is malformed.",
-            Reject::ChunkLineTooLong => "The line that opens a chunk is too long.",
-            Reject::Trailers => "The fields behind the chunked body are malformed or too long.",
-            Reject::BodyTooLarge => "The body is too large; no route needs one.",
-            Reject::TargetTooLong => "The target is too long.",
-            Reject::Expectation => "The only expectation that is met is 100-continue.",
-            Reject::HeadTooLarge => "The head of the request is too large.",
-            Reject::TooManyHeaders => "The request has too many header lines.",
-            Reject::MethodUnknown => "The method is not known to this server.",
-            Reject::VersionNotServed => "Only HTTP/1.0 and HTTP/1.1 are served.",
+            | Reject::Trailers
+            | Reject::Truncated => Status::BadRequest,
+            Reject::HeadTimeout | Reject::BodyTimeout => Status::RequestTimeout,
+            Reject::BodyTooLarge => Status::ContentTooLarge,
+            Reject::TargetTooLong => Status::UriTooLong,
+            Reject::Expectation => Status::ExpectationFailed,
+            Reject::HeadTooLarge | Reject::TooManyHeaders => Status::HeadersTooLarge,
+            Reject::MethodUnknown => Status::NotImplemented,
+            Reject::VersionNotServed => Status::VersionNotSupported,
         }
     }
 }

@@ -1,76 +1,185 @@
-//! What goes out: response heads, problem bodies (RFC 9457), and the pages that are made elsewhere.
+//! What goes out: response heads, problems (RFC 9457), and the bodies that are made elsewhere.
 //!
 //! Everything is written into a buffer that exists already: an answer costs no allocation. The
 //! head of a success is made once a second, with the date in it, and only its length is filled in.
 
+use std::ops::Deref;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use httpdate::HttpDate;
 
 use crate::http::array::Body;
-use crate::http::request::Reject;
-use crate::http::route::{Allow, Refusal};
 
 /// The interim response to `Expect: 100-continue` (RFC 9110, section 10.1.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The content type of every success.
+/// The content type of every success but the metrics.
 pub const JSON: &str = "application/json";
 const PROBLEM_JSON: &str = "application/problem+json";
 const CONTENT_LENGTH: &[u8] = b"Content-Length: ";
-const RETRY_AFTER: &[u8] = b"Retry-After: 1\r\n";
-const AUTHENTICATE: &[u8] = b"WWW-Authenticate: Basic realm=\"tickr\", charset=\"UTF-8\"\r\n";
 
-/// Every status that is sent, the most frequent first.
-pub const STATUSES: [u16; 13] = [
-    200, 503, 400, 401, 404, 405, 408, 413, 414, 417, 431, 501, 505,
-];
-
-/// Why a request gets no success. Each has one status and one text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// The framing can't be trusted.
-    Reject(Reject),
-    /// Well framed, but not to be served.
-    Refusal(Refusal),
-    /// Well made, but not to be served now.
-    Unavailable(Unavailable),
-    /// 408: the head of the request took too long.
-    HeadTimeout,
-    /// 408: the body of the request took too long.
-    BodyTimeout,
-    /// 400: the input ended inside a request.
-    Truncated,
+/// The statuses of final answers (RFC 9110, section 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// 200
+    Ok,
+    /// 503
+    ServiceUnavailable,
+    /// 400
+    BadRequest,
+    /// 401
+    Unauthorized,
+    /// 404
+    NotFound,
+    /// 405
+    MethodNotAllowed,
+    /// 408
+    RequestTimeout,
+    /// 413
+    ContentTooLarge,
+    /// 414
+    UriTooLong,
+    /// 417
+    ExpectationFailed,
+    /// 431
+    HeadersTooLarge,
+    /// 501
+    NotImplemented,
+    /// 505
+    VersionNotSupported,
 }
 
-/// Why a ticket can't be given now: always 503 with `Retry-After`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unavailable {
-    /// No ticket came within the pool time-out.
-    TimedOut,
-    /// The database has not answered for longer than the pool time-out.
-    DatabaseAway,
-    /// The database answers with an error that an operator must mend.
-    DatabaseRefuses,
-    /// The database went backwards.
-    Fenced,
-    /// Fewer tickets are left below 2^64 than were asked for.
-    NumbersExhausted,
-    /// Too many requests wait already.
-    Overloaded,
-    /// Too many connections are open.
-    TooManyConnections,
+impl Status {
+    /// Every status that is sent, in the order of the discriminants.
+    pub const ALL: [Status; 13] = [
+        Status::Ok,
+        Status::ServiceUnavailable,
+        Status::BadRequest,
+        Status::Unauthorized,
+        Status::NotFound,
+        Status::MethodNotAllowed,
+        Status::RequestTimeout,
+        Status::ContentTooLarge,
+        Status::UriTooLong,
+        Status::ExpectationFailed,
+        Status::HeadersTooLarge,
+        Status::NotImplemented,
+        Status::VersionNotSupported,
+    ];
+
+    /// The status code.
+    pub fn code(self) -> u16 {
+        self.row().0
+    }
+
+    /// The reason phrase.
+    pub fn reason(self) -> &'static str {
+        self.row().1
+    }
+
+    fn row(self) -> (u16, &'static str) {
+        match self {
+            Status::Ok => (200, "OK"),
+            Status::BadRequest => (400, "Bad Request"),
+            Status::Unauthorized => (401, "Unauthorized"),
+            Status::NotFound => (404, "Not Found"),
+            Status::MethodNotAllowed => (405, "Method Not Allowed"),
+            Status::RequestTimeout => (408, "Request Timeout"),
+            Status::ContentTooLarge => (413, "Content Too Large"),
+            Status::UriTooLong => (414, "URI Too Long"),
+            Status::ExpectationFailed => (417, "Expectation Failed"),
+            Status::HeadersTooLarge => (431, "Request Header Fields Too Large"),
+            Status::NotImplemented => (501, "Not Implemented"),
+            Status::ServiceUnavailable => (503, "Service Unavailable"),
+            Status::VersionNotSupported => (505, "HTTP Version Not Supported"),
+        }
+    }
 }
 
-/// A body that is made rarely and whole, such as `/status`.
+/// A final answer, but for its framing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Tickets; a large body is rendered in pieces.
+    Tickets(Body),
+    /// 200 with this JSON.
+    Json(&'static str),
+    /// What is made rarely and whole, such as the metrics.
+    Page(Rc<Page>),
+    /// 200 without content: the methods that the server knows.
+    Options(&'static str),
+    /// Anything but a success.
+    Problem(Problem),
+}
+
+/// A body that was made for this answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The status code.
-    pub status: u16,
     /// The value of `Content-Type`.
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
+}
+
+/// Why a request gets no success (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status.
+    pub status: Status,
+    /// A header line that belongs to it.
+    pub field: Option<Field>,
+    /// What happened, what it means and what to do.
+    pub detail: Text,
+}
+
+/// A header line that only problems have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `Retry-After`, in a second.
+    RetryAfter,
+    /// `Allow`, with these methods (RFC 9110, section 10.2.1).
+    Allow(&'static str),
+    /// `WWW-Authenticate` (RFC 7617).
+    Authenticate,
+}
+
+/// Text that was known before, or is shared by many answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// Known before.
+    Known(&'static str),
+    /// Made at run time.
+    Shared(Rc<str>),
+}
+
+impl Response {
+    /// The status.
+    pub fn status(&self) -> Status {
+        match self {
+            Response::Problem(problem) => problem.status,
+            Response::Tickets(_)
+            | Response::Json(_)
+            | Response::Page(_)
+            | Response::Options(_) => Status::Ok,
+        }
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Text::Known(text) => text,
+            Text::Shared(text) => text,
+        }
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Text {
+        Text::Shared(text.into())
+    }
 }
 
 /// How the connection goes on after an answer, and what its head says of it.
@@ -84,118 +193,19 @@ pub enum Persistence {
     Close,
 }
 
-/// Writes response heads. Holds the parts that stay the same for a second.
-#[derive(Debug)]
-pub struct Heads {
+/// Writes answers. Holds the parts of heads that stay the same for a second.
+#[derive(Clone, Debug)]
+pub struct HeadCache {
     second: u64,
     date: String,
     /// The head of every JSON success, up to the digits of its length.
     success: Vec<u8>,
 }
 
-impl Problem {
-    /// The status code.
-    pub fn status(self) -> u16 {
-        match self {
-            Problem::Reject(reject) => reject.status(),
-            Problem::Refusal(refusal) => match refusal {
-                Refusal::BadEscape
-                | Refusal::CountNotANumber
-                | Refusal::CountZero
-                | Refusal::CountTooLarge
-                | Refusal::UnknownFormat
-                | Refusal::RepeatedFormat => 400,
-                Refusal::Unauthorized => 401,
-                Refusal::NotFound => 404,
-                Refusal::MethodNotAllowed(_) => 405,
-            },
-            Problem::Unavailable(_) => 503,
-            Problem::HeadTimeout | Problem::BodyTimeout => 408,
-            Problem::Truncated => 400,
-        }
-    }
-
-    /// What happened, what it means and what to do; plain text that needs no escape in JSON.
-    pub fn detail(self) -> &'static str {
-        match self {
-            Problem::Reject(reject) => reject.detail(),
-            Problem::Refusal(refusal) => match refusal {
-                Refusal::BadEscape => {
-                    "The target has a % that is not followed by two hexadecimal digits. No \
-                     ticket was spent."
-                }
-                Refusal::CountNotANumber => {
-                    "The N of /tickets/create/N must be a plain decimal number. No ticket was \
-                     spent."
-                }
-                Refusal::CountZero => {
-                    "The N of /tickets/create/N must be at least 1. No ticket was spent."
-                }
-                Refusal::CountTooLarge => {
-                    "The N of /tickets/create/N is over the largest batch of this server \
-                     (TICKR_MAX_BATCH). No ticket was spent; ask for fewer at a time."
-                }
-                Refusal::UnknownFormat => {
-                    "The format must be array, string or range. No ticket was spent."
-                }
-                Refusal::RepeatedFormat => {
-                    "The format is given more than once. No ticket was spent."
-                }
-                Refusal::Unauthorized => {
-                    "This server asks for HTTP Basic authentication: any user name, and the \
-                     password that it was started with."
-                }
-                Refusal::NotFound => {
-                    "There is no such path. Tickets are at /tickets/create and \
-                     /tickets/create/N; a trailing or doubled slash is another path."
-                }
-                Refusal::MethodNotAllowed(_) => {
-                    "This path does not take that method; the Allow field lists those it takes. \
-                     No ticket was spent."
-                }
-            },
-            Problem::Unavailable(unavailable) => match unavailable {
-                Unavailable::TimedOut => {
-                    "The database did not answer within the pool time-out \
-                     (TICKR_DATABASE_POOL_TIMEOUT). No ticket was spent; try again."
-                }
-                Unavailable::DatabaseAway => {
-                    "The database is away. No ticket was spent; the server tries to reach it \
-                     several times a second, so try again."
-                }
-                Unavailable::DatabaseRefuses => {
-                    "The database answers with an error, which /readyz and the server's log \
-                     tell; most often an operator must act. No ticket was spent."
-                }
-                Unavailable::Fenced => {
-                    "The database went backwards, so its tickets would be duplicates. No ticket \
-                     was spent; /status says what an operator must do."
-                }
-                Unavailable::NumbersExhausted => {
-                    "The numbers have run out: fewer tickets than asked for are left up to \
-                     2^64 - 1. No ticket was spent; ask for fewer, or another node."
-                }
-                Unavailable::Overloaded => {
-                    "Too many requests wait for tickets already. No ticket was spent; try again."
-                }
-                Unavailable::TooManyConnections => {
-                    "Too many connections are open (TICKR_MAX_CONNECTIONS). Try again later, or \
-                     reuse connections."
-                }
-            },
-            Problem::HeadTimeout => "The head of the request did not arrive in time.",
-            Problem::BodyTimeout => {
-                "The body of the request did not arrive in time. No ticket was spent."
-            }
-            Problem::Truncated => "The connection ended inside a request. No ticket was spent.",
-        }
-    }
-}
-
-impl Heads {
+impl HeadCache {
     /// Heads with the date of `now`.
-    pub fn new(now: SystemTime) -> Heads {
-        let mut heads = Heads {
+    pub fn new(now: SystemTime) -> HeadCache {
+        let mut heads = HeadCache {
             second: u64::MAX,
             date: String::new(),
             success: Vec::new(),
@@ -219,150 +229,185 @@ impl Heads {
         // Not `now` itself: a clock before 1970 has no date. Writing to a String cannot fail.
         let known = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         let _ = write!(self.date, "{}", HttpDate::from(known));
-        self.success.clear();
-        open(&self.date, 200, JSON, &mut self.success);
-        self.success.extend_from_slice(CONTENT_LENGTH);
+        let mut success = std::mem::take(&mut self.success);
+        success.clear();
+        self.open(Status::Ok, Some(JSON), &mut success);
+        success.extend_from_slice(CONTENT_LENGTH);
+        self.success = success;
     }
 
-    /// Writes the head of an answer with these tickets.
-    pub fn tickets(&self, body: &Body, persistence: Persistence, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.success);
-        write_number(body.len(), out);
-        out.extend_from_slice(end(persistence));
-    }
-
-    /// Writes a whole answer, or only its head.
-    pub fn page(&self, page: &Page, persistence: Persistence, head_only: bool, out: &mut Vec<u8>) {
-        open(&self.date, page.status, page.content_type, out);
-        if page.status == 503 {
-            out.extend_from_slice(RETRY_AFTER);
-        }
-        close(page.body.len(), persistence, out);
-        if !head_only {
-            out.extend_from_slice(&page.body);
-        }
-    }
-
-    /// Writes a whole problem (RFC 9457), or only its head.
-    pub fn problem(
+    /// Writes an answer, or only its head. Returns the body that is still to be written, if it is
+    /// longer than `body_bytes_max`.
+    pub fn write(
         &self,
-        problem: Problem,
+        response: &Response,
+        persistence: Persistence,
+        head_only: bool,
+        body_bytes_max: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<Body> {
+        match response {
+            Response::Tickets(body) => {
+                let length = body.len();
+                out.extend_from_slice(&self.success);
+                close(length, persistence, out);
+                if head_only {
+                    return None;
+                }
+                if length > body_bytes_max {
+                    return Some(*body);
+                }
+                body.write_at(0, usize::MAX, out);
+                return None;
+            }
+            Response::Json(json) => {
+                out.extend_from_slice(&self.success);
+                close(json.len() as u64, persistence, out);
+                if !head_only {
+                    out.extend_from_slice(json.as_bytes());
+                }
+            }
+            Response::Page(page) => {
+                self.open(Status::Ok, Some(page.content_type), out);
+                out.extend_from_slice(CONTENT_LENGTH);
+                close(page.body.len() as u64, persistence, out);
+                if !head_only {
+                    out.extend_from_slice(&page.body);
+                }
+            }
+            Response::Options(methods) => {
+                // No bytes are no JSON, so there is no type.
+                self.open(Status::Ok, None, out);
+                append(&["Allow: ", methods, "\r\n"], out);
+                out.extend_from_slice(CONTENT_LENGTH);
+                close(0, persistence, out);
+            }
+            Response::Problem(problem) => self.problem(problem, persistence, head_only, out),
+        }
+        None
+    }
+
+    fn problem(
+        &self,
+        problem: &Problem,
         persistence: Persistence,
         head_only: bool,
         out: &mut Vec<u8>,
     ) {
-        let status = problem.status();
-        open(&self.date, status, PROBLEM_JSON, out);
-        match problem {
-            Problem::Unavailable(_) => out.extend_from_slice(RETRY_AFTER),
-            Problem::Refusal(Refusal::MethodNotAllowed(allow)) => write_allow(allow, out),
-            Problem::Refusal(Refusal::Unauthorized) => out.extend_from_slice(AUTHENTICATE),
-            _ => {}
+        let Problem {
+            status,
+            field,
+            detail,
+        } = problem;
+        self.open(*status, Some(PROBLEM_JSON), out);
+        match field {
+            Some(Field::RetryAfter) => append(&["Retry-After: 1\r\n"], out),
+            Some(Field::Allow(methods)) => append(&["Allow: ", methods, "\r\n"], out),
+            Some(Field::Authenticate) => {
+                let challenge = "Basic realm=\"tickr\", charset=\"UTF-8\"";
+                append(&["WWW-Authenticate: ", challenge, "\r\n"], out);
+            }
+            None => {}
         }
         let mut number = itoa::Buffer::new();
         let parts = [
             "{\"type\":\"about:blank\",\"title\":\"",
-            reason(status),
+            status.reason(),
             "\",\"status\":",
-            number.format(status),
+            number.format(status.code()),
             ",\"detail\":\"",
-            problem.detail(),
-            "\"}",
-        ]
-        .map(str::as_bytes);
-        close(parts.iter().map(|part| part.len()).sum(), persistence, out);
+        ];
+        let end = "\"}";
+        let known: usize = parts.iter().map(|part| part.len()).sum();
+        let escaped: usize = detail.bytes().map(escaped_len).sum();
+        out.extend_from_slice(CONTENT_LENGTH);
+        close((known + escaped + end.len()) as u64, persistence, out);
         if !head_only {
-            parts.iter().for_each(|part| out.extend_from_slice(part));
+            append(&parts, out);
+            append_escaped(detail, out);
+            append(&[end], out);
         }
     }
 
-    /// Writes the answer to `OPTIONS *`.
-    pub fn server_options(&self, persistence: Persistence, out: &mut Vec<u8>) {
-        // No bytes are no JSON, so there is no type.
-        for part in [
-            "HTTP/1.1 200 OK\r\nDate: ",
-            &self.date,
-            "\r\nCache-Control: no-store\r\nAllow: GET, HEAD, POST, OPTIONS\r\n",
-        ] {
-            out.extend_from_slice(part.as_bytes());
+    fn open(&self, status: Status, content_type: Option<&str>, out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        let code = number.format(status.code());
+        let reason = status.reason();
+        append(&["HTTP/1.1 ", code, " ", reason, "\r\nDate: ", &self.date], out);
+        if let Some(content_type) = content_type {
+            append(&["\r\nContent-Type: ", content_type], out);
         }
-        close(0, persistence, out);
-    }
-}
-
-impl Page {
-    /// A problem whose detail is made at run time.
-    pub fn problem(status: u16, detail: &str) -> Page {
-        let title = reason(status);
-        let body = serde_json::json!({
-            "type": "about:blank", "title": title, "status": status, "detail": detail,
-        });
-        Page {
-            status,
-            content_type: PROBLEM_JSON,
-            body: body.to_string().into_bytes(),
-        }
+        append(&["\r\nCache-Control: no-store\r\n"], out);
     }
 }
 
-fn open(date: &str, status: u16, content_type: &str, out: &mut Vec<u8>) {
-    let mut buffer = itoa::Buffer::new();
-    let parts = [
-        "HTTP/1.1 ",
-        buffer.format(status),
-        " ",
-        reason(status),
-        "\r\nDate: ",
-        date,
-        "\r\nContent-Type: ",
-        content_type,
-        "\r\nCache-Control: no-store\r\n",
-    ];
+/// Ends a head behind `Content-Length: `.
+fn close(body_bytes: u64, persistence: Persistence, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(body_bytes).as_bytes());
+    out.extend_from_slice(match persistence {
+        Persistence::Implied => b"\r\n\r\n",
+        Persistence::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
+        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
+    });
+}
+
+fn append(parts: &[&str], out: &mut Vec<u8>) {
     parts
         .iter()
         .for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
 
-fn close(body_bytes: usize, persistence: Persistence, out: &mut Vec<u8>) {
-    out.extend_from_slice(CONTENT_LENGTH);
-    write_number(body_bytes as u64, out);
-    out.extend_from_slice(end(persistence));
-}
-
-fn end(persistence: Persistence) -> &'static [u8] {
-    match persistence {
-        Persistence::Implied => b"\r\n\r\n",
-        Persistence::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
-        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
+/// How long a byte is in a JSON string (RFC 8259, section 7).
+fn escaped_len(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' => 2,
+        0..=0x1f => 6,
+        _ => 1,
     }
 }
 
-fn write_allow(allow: Allow, out: &mut Vec<u8>) {
-    for part in ["Allow: ", allow.methods(), "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+fn append_escaped(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..=0x1f => {
+                let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
     }
 }
 
-fn write_number(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The reason phrase of a status that we send (RFC 9110, section 15).
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
+    #[test]
+    fn a_problem_is_json_whatever_its_detail_says() {
+        let heads = HeadCache::new(SystemTime::UNIX_EPOCH);
+        let detail = "a \"b\" \\ ü\r\n\u{0}\u{1f}\u{7f}{".to_owned();
+        let problem = Problem {
+            status: Status::BadRequest,
+            field: Some(Field::RetryAfter),
+            detail: detail.clone().into(),
+        };
+        let mut out = Vec::new();
+        let response = Response::Problem(problem);
+        heads.write(&response, Persistence::Close, false, 0, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
+        let read: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(read["detail"], detail.as_str());
+        assert_eq!(read["status"], 400);
+    }
+
+    #[test]
+    fn the_statuses_stand_in_the_order_of_their_numbers() {
+        for (index, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(status as usize, index);
+        }
     }
 }
