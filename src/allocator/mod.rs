@@ -288,18 +288,18 @@ impl Allocator {
         if let Some(completion) = self.queue.next_refused() {
             return Next::Ready(completion);
         }
-        while let Some((id, count, deadline)) = self.queue.front() {
+        if let Some((id, count, deadline)) = self.queue.front() {
             let answer = if let Some(refusal) = self.refusal(count, now) {
-                Answer::Refused(refusal)
+                Some(Answer::Refused(refusal))
             } else if let Some(block) = self.stock.take(count) {
-                Answer::Tickets(self.numbering.run(block))
-            } else if deadline <= now {
-                Answer::Refused(Refusal::TimedOut)
+                Some(Answer::Tickets(self.numbering.run(block)))
             } else {
-                break;
+                (deadline <= now).then_some(Answer::Refused(Refusal::TimedOut))
             };
-            self.queue.pop();
-            return Next::Ready(Completion { id, answer });
+            if let Some(answer) = answer {
+                self.queue.pop();
+                return Next::Ready(Completion { id, answer });
+            }
         }
         if let Some((id, asked, deadline)) = self.queue.front_status() {
             let answer = if self.read_answered >= Some(asked) {
@@ -499,6 +499,7 @@ impl Allocator {
         }
         match self.pool.empty(now) {
             Ok((worker, replaces)) => {
+                self.reach.attempt(now);
                 self.issue(worker, Kind::Connect, Task::Connect { replaces }, now)
             }
             Err(Some(at)) => Next::At(at),
@@ -513,10 +514,9 @@ impl Allocator {
             None => CLOSED_HEARTBEAT,
         };
         let due = self.read_asked.map_or(now, |asked| asked + heartbeat);
-        let due = match self.reach.outage() {
-            Some(outage) if outage.proof == Proof::Any => due.min(outage.retry_at),
-            _ => due,
-        };
+        let probes = |outage: &Outage| outage.proof == Proof::Any;
+        let probe = self.reach.outage().filter(|outage| probes(outage));
+        let due = probe.map_or(due, |outage| due.min(outage.retry_at));
         let awaited = self.queue.oldest_status();
         let awaited = awaited
             .is_some_and(|asked| self.read_answered < Some(asked) && !self.pool.reads_since(asked));
@@ -525,6 +525,9 @@ impl Allocator {
         };
         if !awaited && due > now {
             return Next::At(due);
+        }
+        if self.reach.outage().is_some_and(probes) {
+            self.reach.attempt(now);
         }
         self.issue(worker, Kind::Read, Task::Read, now)
     }
@@ -545,6 +548,7 @@ impl Allocator {
         if outage.retry_at > now {
             return Next::At(outage.retry_at);
         }
+        self.reach.attempt(now);
         self.reserve(worker, 1, now)
     }
 
@@ -790,16 +794,21 @@ impl Allocator {
         outage.fault.kind.row().act != Act::Retry || outage.since + self.timeout <= now
     }
 
-    /// How many base ids are to be asked for. When requests wait, no block in the reserve serves
-    /// the front one, so the reserve does not count for them.
+    /// How many base ids are to be asked for. The reserve does not count while no block of it is
+    /// long enough for the request at the front.
     fn missing(&self) -> u64 {
         let waiting = self.queue.waiting_tickets();
-        let coming = self.stock.coming();
+        let serves = self
+            .queue
+            .next_count()
+            .is_none_or(|count| self.stock.has(count));
+        let reserved = if serves { self.stock.reserved() } else { 0 };
+        let available = reserved + self.stock.coming();
         let target = self.rate.within(self.prefetch);
-        let wanted = if waiting > coming {
-            (waiting - coming).saturating_add(target)
+        let wanted = if waiting > available {
+            (waiting - available).saturating_add(target)
         } else {
-            let ahead = self.stock.reserved() + coming - waiting;
+            let ahead = available - waiting;
             // Refilled at the half, so that one commit brings many tickets.
             match ahead >= target.div_ceil(2) {
                 true => 0,

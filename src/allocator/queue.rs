@@ -117,6 +117,11 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// How many tickets the request at the front asks for.
+    pub(super) fn next_count(&self) -> Option<u64> {
+        Some(self.waiting.front()?.count)
+    }
+
     pub(super) fn waiting_tickets(&self) -> u64 {
         self.waiting_tickets
     }

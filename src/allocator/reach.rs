@@ -119,6 +119,13 @@ impl Reach {
         }
     }
 
+    /// An attempt goes out. It may hang, so another one is made beside it after the longest pause.
+    pub(super) fn attempt(&mut self, now: Moment) {
+        if let State::Down(outage) = &mut self.state {
+            outage.retry_at = now + PAUSE_MAX;
+        }
+    }
+
     /// A session was opened during an outage: it is tried at once.
     pub(super) fn hurry(&mut self, now: Moment) {
         if let State::Down(outage) = &mut self.state {
