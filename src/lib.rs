@@ -44,6 +44,8 @@
 
 #[cfg(feature = "server")]
 pub mod allocator;
+#[cfg(feature = "server")]
+pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]
@@ -54,8 +56,6 @@ pub mod config;
 pub mod counter;
 #[cfg(feature = "server")]
 pub mod database;
-#[cfg(feature = "server")]
-pub mod dispenser;
 #[cfg(feature = "server")]
 pub mod fault;
 #[cfg(feature = "server")]
@@ -68,15 +68,13 @@ pub mod metrics;
 #[cfg(feature = "server")]
 pub mod moment;
 #[cfg(feature = "server")]
-pub mod notify;
+pub mod node;
 #[cfg(feature = "server")]
-pub mod server;
+pub mod notify;
 #[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]
 pub mod socket;
-#[cfg(feature = "server")]
-pub mod supply;
 pub mod ticket;
 #[cfg(feature = "server")]
 pub mod timer;

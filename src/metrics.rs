@@ -1,11 +1,11 @@
-//! What `/metrics` tells: counters and histograms that the event loop keeps as plain numbers, and
-//! their text for Prometheus.
+//! What `/metrics` shows: counters and histograms that the node keeps as plain numbers, and their
+//! text for Prometheus.
 //!
-//! The event loop owns them, so that counting needs no atomics, no locks, no look-ups and no
+//! The node owns them, so that counting needs no atomics, no locks, no look-ups and no
 //! memory; only a scrape, which takes a copy, makes text of them.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
@@ -13,9 +13,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::http::connection::Answered;
-use crate::http::response::{Page, STATUSES};
-use crate::http::route::Endpoint;
+use crate::allocator;
+use crate::api::routes::Endpoint;
+use crate::http::response::{Page, Status};
 use crate::limits;
 use crate::ticket::Numbering;
 
@@ -56,7 +56,7 @@ const NANOSECONDS_PER_SECOND: f64 = 1e9;
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     tickets: u64,
-    answers: [[u64; STATUSES.len()]; Endpoint::ALL.len()],
+    answers: [[u64; Status::ALL.len()]; Endpoint::ALL.len()],
     durations: [Histogram; Endpoint::ALL.len()],
 }
 
@@ -71,18 +71,15 @@ impl Default for HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Tickets were handed out to a client that was still there.
-    pub fn handed_out(&mut self, tickets: u64) {
+    /// Tickets were issued to a client that was still there.
+    pub fn issued(&mut self, tickets: u64) {
         self.tickets += tickets;
     }
 
-    /// An answer goes to its client now.
-    pub fn answered(&mut self, answered: Answered, now: Instant) {
-        let endpoint = answered.endpoint as usize;
-        if let Some(status) = STATUSES.iter().position(|code| *code == answered.status) {
-            self.answers[endpoint][status] += 1;
-        }
-        self.durations[endpoint].observe_duration(now.saturating_duration_since(answered.began));
+    /// An answer goes to its client now, so long after its request was read.
+    pub fn answered(&mut self, endpoint: Endpoint, status: Status, took: Duration) {
+        self.answers[endpoint as usize][status as usize] += 1;
+        self.durations[endpoint as usize].observe_duration(took);
     }
 }
 
@@ -117,7 +114,7 @@ impl DatabaseMetrics {
         self.durations.observe_duration(took);
     }
 
-    /// The database answered a job with an error of this class, or not at all.
+    /// A job failed with a fault of this label.
     pub fn failed(&mut self, class: &'static str) {
         match self.errors.iter_mut().find(|(known, _)| *known == class) {
             Some((_, count)) => *count += 1,
@@ -140,10 +137,18 @@ pub struct Scrape {
     pub http: HttpMetrics,
     /// Each address that is listened on.
     pub listeners: Vec<ListenerScrape>,
-    /// What the database's side looks like.
-    pub supply: SupplyScrape,
-    /// A ticket would be given now.
+    /// What happened between the server and the database.
+    pub database: DatabaseMetrics,
+    /// What the allocator holds.
+    pub status: allocator::Status,
+    /// The arithmetic of this node.
+    pub numbering: Numbering,
+    /// A ticket would be issued now.
     pub ready: bool,
+    /// The counter is closed.
+    pub closed: bool,
+    /// What weakens the promise that no ticket is issued twice.
+    pub warnings: u64,
 }
 
 /// One address that is listened on.
@@ -157,27 +162,6 @@ pub struct ListenerScrape {
     pub open: u64,
 }
 
-/// Where the tickets come from, as it is at one moment.
-#[derive(Clone, Debug)]
-pub struct SupplyScrape {
-    /// What happened between the server and the database.
-    pub database: DatabaseMetrics,
-    /// The database does what it is asked.
-    pub up: bool,
-    /// The database went backwards.
-    pub fenced: bool,
-    /// Requests that wait for tickets.
-    pub waiting_requests: u64,
-    /// Tickets that are reserved and not handed out.
-    pub reserve_tickets: u64,
-    /// The arithmetic of this node.
-    pub numbering: Numbering,
-    /// The highest counter that was seen in the database; `None` before it was reached.
-    pub counter: Option<u64>,
-    /// The last ticket that was handed out, as far as this process knows.
-    pub last_ticket: Option<u64>,
-}
-
 impl Scrape {
     /// The answer to a scrape.
     pub fn page(self) -> Page {
@@ -186,7 +170,6 @@ impl Scrape {
         registry.register_collector(Box::new(self));
         encode_registry(&mut text, &registry).expect("writing to a String cannot fail");
         Page {
-            status: 200,
             content_type: TEXT,
             body: text.into_bytes(),
         }
@@ -195,15 +178,25 @@ impl Scrape {
     fn encode_http(&self, text: &mut Text<'_>) -> fmt::Result {
         text.counter(
             "tickets_total",
-            "Tickets handed out by this process.",
+            "Tickets issued by this process.",
             self.http.tickets,
         )?;
         let answers = Endpoint::ALL.iter().flat_map(|endpoint| {
-            let counts = STATUSES.iter().zip(&self.http.answers[*endpoint as usize]);
+            let counts = Status::ALL
+                .into_iter()
+                .zip(&self.http.answers[*endpoint as usize]);
             counts
                 // What can be watched for is there from the start.
-                .filter(|(status, count)| **count > 0 || matches!(status, 200 | 503))
-                .map(|(status, count)| ([("route", endpoint.path())], [("status", *status)], count))
+                .filter(|(status, count)| {
+                    **count > 0 || matches!(status, Status::Ok | Status::ServiceUnavailable)
+                })
+                .map(|(status, count)| {
+                    (
+                        [("route", endpoint.path())],
+                        [("status", status.code())],
+                        count,
+                    )
+                })
         });
         text.counters(
             "requests_total",
@@ -236,43 +229,50 @@ impl Scrape {
         )
     }
 
-    fn encode_supply(&self, text: &mut Text<'_>) -> fmt::Result {
-        let supply = &self.supply;
+    fn encode_tickets(&self, text: &mut Text<'_>) -> fmt::Result {
+        let Scrape {
+            status, numbering, ..
+        } = self;
         text.gauge(
             "ready",
-            "Whether a ticket would be given now (1) or not (0).",
+            "Whether a ticket would be issued now (1) or not (0).",
             self.ready.into(),
         )?;
         text.gauge(
-            "fenced",
-            "Whether the database went backwards, so that no ticket is handed out (1).",
-            supply.fenced.into(),
+            "closed",
+            "Whether the counter is closed, so that no ticket is issued (1).",
+            self.closed.into(),
+        )?;
+        text.gauge(
+            "epoch",
+            "How often an operator has opened the counter.",
+            status.memory.epoch.number,
         )?;
         text.gauge(
             "waiting_requests",
             "Requests that wait for tickets.",
-            supply.waiting_requests,
+            status.waiting as u64,
         )?;
         text.gauge(
             "reserve_tickets",
-            "Tickets that are reserved and not handed out.",
-            supply.reserve_tickets,
+            "Tickets that are reserved and not issued.",
+            status.reserve,
         )?;
-        if let Some(last) = supply.last_ticket {
+        if let Some(last) = status.last_issued.and_then(|base| numbering.ticket(base)) {
             text.gauge(
                 "last_ticket",
-                "The last ticket handed out, as far as this process knows.",
+                "The last ticket issued, as far as this process knows; exact up to 2^53.",
                 last,
             )?;
         }
-        if let Some(counter) = supply.counter {
+        if let Some(counter) = status.counter {
             let ceilings = [
                 ("2^53", limits::SAFE_INTEGER_MAX),
                 ("2^63", i64::MAX as u64),
                 ("2^64", u64::MAX),
             ];
             let headroom = |(name, ceiling)| {
-                let left = supply.numbering.headroom(counter, ceiling);
+                let left = numbering.headroom(counter, ceiling);
                 ([("ceiling", name)], left)
             };
             text.gauges(
@@ -286,9 +286,9 @@ impl Scrape {
             "The settings that can never change.",
             [(
                 [
-                    ("node_number", supply.numbering.node_number()),
-                    ("max_nodes", supply.numbering.max_nodes()),
-                    ("starting_offset", supply.numbering.starting_offset()),
+                    ("node_number", numbering.node_number()),
+                    ("max_nodes", numbering.max_nodes()),
+                    ("starting_offset", numbering.starting_offset()),
                 ],
                 1,
             )],
@@ -296,11 +296,23 @@ impl Scrape {
     }
 
     fn encode_database(&self, text: &mut Text<'_>) -> fmt::Result {
-        let database = &self.supply.database;
+        let Scrape {
+            database, status, ..
+        } = self;
         text.gauge(
             "database_up",
             "Whether the database does what it is asked (1) or not (0).",
-            self.supply.up.into(),
+            status.database_up.into(),
+        )?;
+        text.gauge(
+            "database_hung_threads",
+            "Database threads that hang and were given up.",
+            status.hung as u64,
+        )?;
+        text.gauge(
+            "database_warnings",
+            "Settings of the database that weaken the promise; the log names them.",
+            self.warnings,
         )?;
         database.durations.encode(
             text.descriptor(
@@ -338,7 +350,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut text = Text(encoder);
         self.encode_http(&mut text)?;
-        self.encode_supply(&mut text)?;
+        self.encode_tickets(&mut text)?;
         self.encode_database(&mut text)?;
         text.gauges(
             "build_info",

@@ -1,7 +1,7 @@
 //! Which of Tickr's few routes a request is for, or why it is for none.
 //!
 //! Everything that a client can get wrong above the framing is decided here, before a ticket is
-//! spent.
+//! used.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,13 @@ use crate::limits;
 const PATH_BYTES_MAX: usize = 64;
 /// Longest name or value in a query that means anything to us, decoded.
 const QUERY_WORD_BYTES_MAX: usize = 16;
+/// Bytes of unknown parameters that an error repeats.
+const SHOWN_NAMES_BYTES_MAX: usize = 80;
+
+/// The formats of tickets.
+const CREATE: &str = "array, string or range";
+/// The formats of the status.
+const STATUS: &str = "string";
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +34,13 @@ pub enum Route {
         format: Format,
     },
     /// `GET /status`: the last ticket and the settings.
-    Status,
+    Status {
+        /// Whether numbers that may be over 2^53 are written as strings.
+        strings: bool,
+    },
     /// `GET /livez`: does the process run?
     Livez,
-    /// `GET /readyz`: would a ticket be given now?
+    /// `GET /readyz`: would a ticket be issued now?
     Readyz,
     /// `GET /metrics`: for Prometheus.
     Metrics,
@@ -84,7 +94,7 @@ impl Route {
     pub fn endpoint(self) -> Endpoint {
         match self {
             Route::Create { .. } => Endpoint::Create,
-            Route::Status => Endpoint::Status,
+            Route::Status { .. } => Endpoint::Status,
             Route::Livez => Endpoint::Livez,
             Route::Readyz => Endpoint::Readyz,
             Route::Metrics => Endpoint::Metrics,
@@ -94,8 +104,8 @@ impl Route {
 }
 
 /// Why a well-framed request is not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteError {
     /// 400: a `%` without two hexadecimal digits behind it.
     BadEscape,
     /// 400: the N of `/tickets/create/N` is not a plain decimal number.
@@ -104,10 +114,20 @@ pub enum Refusal {
     CountZero,
     /// 400: N is larger than the server allows.
     CountTooLarge,
-    /// 400: `format` is none of the three.
-    UnknownFormat,
+    /// 400: `format` is none of those that the route has.
+    UnknownFormat {
+        /// Those that it has.
+        known: &'static str,
+    },
     /// 400: `format` is there more than once.
     RepeatedFormat,
+    /// 400: the query has parameters that the route does not know.
+    UnknownParameters {
+        /// What the request was for.
+        endpoint: Endpoint,
+        /// Their names, as they were sent, cut to a bearable length.
+        names: Box<str>,
+    },
     /// 401: no or wrong credentials.
     Unauthorized,
     /// 404: no such path.
@@ -116,20 +136,22 @@ pub enum Refusal {
     MethodNotAllowed(Allow),
 }
 
-impl Refusal {
+impl RouteError {
     /// What the refused request is counted as.
-    pub fn endpoint(self) -> Endpoint {
+    pub fn endpoint(&self) -> Endpoint {
         match self {
-            Refusal::CountNotANumber
-            | Refusal::CountZero
-            | Refusal::CountTooLarge
-            | Refusal::UnknownFormat
-            | Refusal::RepeatedFormat
-            | Refusal::MethodNotAllowed(Allow::GetPost) => Endpoint::Create,
-            Refusal::BadEscape
-            | Refusal::Unauthorized
-            | Refusal::NotFound
-            | Refusal::MethodNotAllowed(Allow::GetHead) => Endpoint::Other,
+            RouteError::CountNotANumber
+            | RouteError::CountZero
+            | RouteError::CountTooLarge
+            | RouteError::MethodNotAllowed(Allow::GetPost) => Endpoint::Create,
+            RouteError::UnknownFormat { known: CREATE } => Endpoint::Create,
+            RouteError::UnknownFormat { .. } => Endpoint::Status,
+            RouteError::UnknownParameters { endpoint, .. } => *endpoint,
+            RouteError::RepeatedFormat => Endpoint::Create,
+            RouteError::BadEscape
+            | RouteError::Unauthorized
+            | RouteError::NotFound
+            | RouteError::MethodNotAllowed(Allow::GetHead) => Endpoint::Other,
         }
     }
 }
@@ -137,9 +159,9 @@ impl Refusal {
 /// The methods that a path takes, for the `Allow` field (RFC 9110, section 10.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allow {
-    /// Routes that spend tickets.
+    /// Routes that issue tickets.
     GetPost,
-    /// Routes that only look.
+    /// Routes that only show something.
     GetHead,
 }
 
@@ -165,7 +187,7 @@ impl Allow {
 }
 
 /// Finds the route of a request.
-pub fn route(request: &Request<'_>, rules: &Rules) -> Result<Route, Refusal> {
+pub fn route(request: &Request<'_>, rules: &Rules) -> Result<Route, RouteError> {
     let (path, query) = match request.target {
         Target::Asterisk => return Ok(Route::ServerOptions),
         Target::Path { path, query } => (path, query),
@@ -174,86 +196,118 @@ pub fn route(request: &Request<'_>, rules: &Rules) -> Result<Route, Refusal> {
     let path = decode_path(path, &mut decoded)?;
     let probe = matches!(path, Some(b"/livez" | b"/readyz"));
     if !probe && !is_authorized(request, rules) {
-        return Err(Refusal::Unauthorized);
+        return Err(RouteError::Unauthorized);
     }
-    match path.ok_or(Refusal::NotFound)? {
-        b"/livez" => look(request.method, Route::Livez),
-        b"/readyz" => look(request.method, Route::Readyz),
-        b"/status" => look(request.method, Route::Status),
-        b"/metrics" => look(request.method, Route::Metrics),
+    match path.ok_or(RouteError::NotFound)? {
+        // Balancers add what they like to a probe.
+        b"/livez" => reads(request.method).map(|()| Route::Livez),
+        b"/readyz" => reads(request.method).map(|()| Route::Readyz),
+        b"/status" => {
+            reads(request.method)?;
+            let strings = match format(query, Endpoint::Status)? {
+                None => false,
+                Some(Format::String) => true,
+                Some(_) => return Err(RouteError::UnknownFormat { known: STATUS }),
+            };
+            Ok(Route::Status { strings })
+        }
+        b"/metrics" => {
+            reads(request.method)?;
+            format(query, Endpoint::Metrics)?;
+            Ok(Route::Metrics)
+        }
         b"/tickets/create" => {
-            spend(request.method)?;
-            let format = format(query)?.unwrap_or(Format::Array);
+            issues(request.method)?;
+            let format = format(query, Endpoint::Create)?.unwrap_or(Format::Array);
             Ok(Route::Create { count: 1, format })
         }
         path => {
             let count = path
                 .strip_prefix(b"/tickets/create/")
-                .ok_or(Refusal::NotFound)?;
+                .ok_or(RouteError::NotFound)?;
             if count.is_empty() || count.contains(&b'/') {
-                return Err(Refusal::NotFound);
+                return Err(RouteError::NotFound);
             }
-            spend(request.method)?;
+            issues(request.method)?;
             let count = parse_count(count, rules.max_batch)?;
-            let format = format(query)?.unwrap_or(rules.batch_format);
+            let format = format(query, Endpoint::Create)?.unwrap_or(rules.batch_format);
             Ok(Route::Create { count, format })
         }
     }
 }
 
-fn look(method: Method, route: Route) -> Result<Route, Refusal> {
+fn reads(method: Method) -> Result<(), RouteError> {
     match method {
-        Method::Get | Method::Head => Ok(route),
-        _ => Err(Refusal::MethodNotAllowed(Allow::GetHead)),
+        Method::Get | Method::Head => Ok(()),
+        _ => Err(RouteError::MethodNotAllowed(Allow::GetHead)),
     }
 }
 
-fn spend(method: Method) -> Result<(), Refusal> {
+fn issues(method: Method) -> Result<(), RouteError> {
     match method {
         Method::Get | Method::Post => Ok(()),
-        _ => Err(Refusal::MethodNotAllowed(Allow::GetPost)),
+        _ => Err(RouteError::MethodNotAllowed(Allow::GetPost)),
     }
 }
 
-fn parse_count(digits: &[u8], max_batch: u64) -> Result<u64, Refusal> {
+fn parse_count(digits: &[u8], max_batch: u64) -> Result<u64, RouteError> {
     if !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::CountNotANumber);
+        return Err(RouteError::CountNotANumber);
     }
     let count = digits.iter().try_fold(0u64, |count, digit| {
         count.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
     });
     match count {
-        Some(0) => Err(Refusal::CountZero),
+        Some(0) => Err(RouteError::CountZero),
         Some(count) if count <= max_batch => Ok(count),
-        _ => Err(Refusal::CountTooLarge),
+        _ => Err(RouteError::CountTooLarge),
     }
 }
 
-fn format(query: Option<&[u8]>) -> Result<Option<Format>, Refusal> {
+/// Reads a query, in which no route but [`Route::Create`] and [`Route::Status`] knows anything.
+fn format(query: Option<&[u8]>, endpoint: Endpoint) -> Result<Option<Format>, RouteError> {
     let Some(query) = query else { return Ok(None) };
-    let mut found = None;
+    let known = match endpoint {
+        Endpoint::Create => CREATE,
+        Endpoint::Status => STATUS,
+        _ => "",
+    };
+    let (mut found, mut unknown) = (None, String::new());
     for pair in query.split(|byte| *byte == b'&') {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
-        let mut name = [0; QUERY_WORD_BYTES_MAX];
-        let mut value = [0; QUERY_WORD_BYTES_MAX];
-        let name = decode(halves.next().unwrap_or_default(), &mut name)?;
+        let sent = halves.next().unwrap_or_default();
+        let (mut name, mut value) = ([0; QUERY_WORD_BYTES_MAX], [0; QUERY_WORD_BYTES_MAX]);
+        let name = decode(sent, &mut name)?;
         let value = decode(halves.next().unwrap_or_default(), &mut value)?;
-        if name != Some(b"format") {
+        if name != Some(b"format") || known.is_empty() {
+            let left = SHOWN_NAMES_BYTES_MAX.saturating_sub(unknown.len());
+            // The parser lets nothing but printable ASCII pass.
+            let shown = sent.iter().take(left).copied().map(char::from);
+            if !pair.is_empty() {
+                unknown.extend((!unknown.is_empty()).then_some(", "));
+                unknown.extend(shown);
+            }
             continue;
         }
         let format = value
             .and_then(Format::from_name)
-            .ok_or(Refusal::UnknownFormat)?;
+            .ok_or(RouteError::UnknownFormat { known })?;
         if found.replace(format).is_some() {
-            return Err(Refusal::RepeatedFormat);
+            return Err(RouteError::RepeatedFormat);
         }
     }
-    Ok(found)
+    match unknown.is_empty() {
+        true => Ok(found),
+        false => Err(RouteError::UnknownParameters {
+            endpoint,
+            names: unknown.into(),
+        }),
+    }
 }
 
 /// Decodes a path; `None` when it is longer than any route, or has an encoded slash, which is
 /// not the same as a slash (RFC 3986, section 2.2).
-fn decode_path<'a>(path: &'a [u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Refusal> {
+fn decode_path<'a>(path: &'a [u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, RouteError> {
     if !path.contains(&b'%') {
         return Ok(Some(path));
     }
@@ -265,13 +319,13 @@ fn decode_path<'a>(path: &'a [u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u
 
 /// Decodes percent-escapes (RFC 3986, section 2.1); `None` when the result is longer than the
 /// buffer, though every escape is checked.
-fn decode<'a>(text: &[u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Refusal> {
+fn decode<'a>(text: &[u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, RouteError> {
     let mut length = 0;
     let mut rest = text;
     while let [byte, tail @ ..] = rest {
         let decoded = if *byte == b'%' {
             let [high, low, tail @ ..] = tail else {
-                return Err(Refusal::BadEscape);
+                return Err(RouteError::BadEscape);
             };
             rest = tail;
             hex_digit(*high)? << 4 | hex_digit(*low)?
@@ -287,10 +341,10 @@ fn decode<'a>(text: &[u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Ref
     Ok(buffer.get(..length))
 }
 
-fn hex_digit(digit: u8) -> Result<u8, Refusal> {
+fn hex_digit(digit: u8) -> Result<u8, RouteError> {
     match char::from(digit).to_digit(16) {
         Some(value) => Ok(value as u8),
-        None => Err(Refusal::BadEscape),
+        None => Err(RouteError::BadEscape),
     }
 }
 

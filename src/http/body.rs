@@ -5,7 +5,7 @@ use crate::http::request::{BodyFraming, Reject};
 use crate::limits;
 
 /// The state of one body (RFC 9112, sections 6 and 7.1).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
     /// Bytes of content seen so far.

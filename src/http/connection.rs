@@ -278,9 +278,8 @@ impl<C> Connection<C> {
                             content: Content::Awaited,
                             persistence: pending.persistence,
                             head_only: pending.head_only,
-                            began: *input_since,
+                            began: std::mem::replace(input_since, now),
                         });
-                        *input_since = now;
                         let call = answers.back()?.call.as_ref()?;
                         return Some(Step::Call { sequence, call });
                     }
@@ -292,7 +291,14 @@ impl<C> Connection<C> {
                 | Stage::Closed => return None,
             }
         };
-        Some(Step::Rejected(self.reject(rejected)))
+        let sequence = *first + answers.len() as u64;
+        let head_only = stage.is_head_only(&input[*used..]);
+        answers.push_back(Answer::last(head_only, *input_since));
+        (*stage, *used, *backlog) = (Stage::Last, input.len(), false);
+        Some(Step::Rejected(Rejected {
+            sequence,
+            reject: rejected,
+        }))
     }
 
     /// Says what the head is about that [`Connection::next_step`] has lent. A request that is not
@@ -315,8 +321,11 @@ impl<C> Connection<C> {
             }
             (body, expect_continue) => {
                 if expect_continue {
-                    let persistence = Persistence::Implied;
-                    self.answer(Content::Continue, persistence, false);
+                    self.answers.push_back(Answer {
+                        content: Content::Continue,
+                        persistence: Persistence::Implied,
+                        ..Answer::last(false, self.input_since)
+                    });
                 }
                 Stage::Body(Decoder::new(body), pending)
             }
@@ -527,26 +536,12 @@ impl<C> Connection<C> {
 
     /// Puts the last answer in its place: the framing is lost behind input that is no request.
     fn reject(&mut self, reject: Reject) -> Rejected {
-        let head_only = match &self.stage {
-            Stage::Body(_, pending) | Stage::Whole(pending) => pending.head_only,
-            Stage::Routing(heading) => heading.head_only,
-            _ => request::asks_for_the_head(self.unread()),
-        };
-        let sequence = self.answer(Content::Awaited, Persistence::Close, head_only);
+        let sequence = self.first + self.answers.len() as u64;
+        let head_only = self.stage.is_head_only(self.unread());
+        self.answers
+            .push_back(Answer::last(head_only, self.input_since));
         self.end_with(Stage::Last);
         Rejected { sequence, reject }
-    }
-
-    /// Makes a place for an answer that belongs to no call, and returns its number.
-    fn answer(&mut self, content: Content, persistence: Persistence, head_only: bool) -> u64 {
-        self.answers.push_back(Answer {
-            call: None,
-            content,
-            persistence,
-            head_only,
-            began: self.input_since,
-        });
-        self.first + self.answers.len() as u64 - 1
     }
 
     fn index(&self, sequence: u64) -> Option<usize> {
@@ -583,6 +578,30 @@ impl<C> Connection<C> {
 
     fn is_quiet(&self) -> bool {
         self.answers.is_empty() && self.output.is_empty() && self.streaming.is_none()
+    }
+}
+
+impl<C> Stage<C> {
+    /// Whether what is being read, with this input behind it, is answered without content.
+    fn is_head_only(&self, unread: &[u8]) -> bool {
+        match self {
+            Stage::Body(_, pending) | Stage::Whole(pending) => pending.head_only,
+            Stage::Routing(heading) => heading.head_only,
+            _ => request::asks_for_the_head(unread),
+        }
+    }
+}
+
+impl<C> Answer<C> {
+    /// The last answer of a connection, which belongs to no call.
+    fn last(head_only: bool, began: Moment) -> Answer<C> {
+        Answer {
+            call: None,
+            content: Content::Awaited,
+            persistence: Persistence::Close,
+            head_only,
+            began,
+        }
     }
 }
 

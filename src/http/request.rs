@@ -7,8 +7,6 @@
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
-use httparse::Status;
-
 use crate::http::response::Status;
 use crate::limits;
 
@@ -205,7 +203,7 @@ pub fn parse(input: &[u8]) -> Result<Parsed<'_>, Reject> {
     let mut headers = [const { MaybeUninit::uninit() }; limits::HEADERS_MAX];
     let mut tokens = httparse::Request::new(&mut []);
     match tokenise(head, &mut tokens, &mut headers) {
-        Ok(Status::Complete(length)) => {
+        Ok(httparse::Status::Complete(length)) => {
             if bare_line_feed(&head[..length]).is_some() {
                 return Err(Reject::BareLineFeed);
             }
@@ -214,9 +212,11 @@ pub fn parse(input: &[u8]) -> Result<Parsed<'_>, Reject> {
                 consumed: start + length,
             })
         }
-        Ok(Status::Partial) if bare_line_feed(head).is_some() => Err(Reject::BareLineFeed),
-        Ok(Status::Partial) if head.len() < limits::HEAD_BYTES_MAX => Ok(Parsed::Partial),
-        Ok(Status::Partial) => Err(over_the_bound(&tokens)),
+        Ok(httparse::Status::Partial) if bare_line_feed(head).is_some() => {
+            Err(Reject::BareLineFeed)
+        }
+        Ok(httparse::Status::Partial) if head.len() < limits::HEAD_BYTES_MAX => Ok(Parsed::Partial),
+        Ok(httparse::Status::Partial) => Err(over_the_bound(&tokens)),
         Err(reject) => Err(first_fault(head, reject)),
     }
 }
@@ -249,7 +249,7 @@ fn tokenise<'h, 'a>(
     head: &'a [u8],
     tokens: &mut httparse::Request<'h, 'a>,
     headers: &'h mut [MaybeUninit<httparse::Header<'a>>],
-) -> Result<Status<usize>, Reject> {
+) -> Result<httparse::Status<usize>, Reject> {
     let error = match tokens.parse_with_uninit_headers(head, headers) {
         Ok(status) => return Ok(status),
         Err(error) => error,
@@ -274,11 +274,11 @@ fn tokenise<'h, 'a>(
 
 /// What comes of a version that is neither HTTP/1.0 nor HTTP/1.1, decided at its first byte that
 /// is wrong, or where it ends.
-fn other_version(line: &[u8]) -> Result<Status<usize>, Reject> {
+fn other_version(line: &[u8]) -> Result<httparse::Status<usize>, Reject> {
     let mut rest = line.iter();
     for expected in b"HTTP/0.0\r" {
         let fits = match (rest.next(), expected) {
-            (None, _) => return Ok(Status::Partial),
+            (None, _) => return Ok(httparse::Status::Partial),
             (Some(byte), b'0') => byte.is_ascii_digit(),
             (Some(byte), expected) => byte == expected,
         };

@@ -157,10 +157,9 @@ impl Response {
     pub fn status(&self) -> Status {
         match self {
             Response::Problem(problem) => problem.status,
-            Response::Tickets(_)
-            | Response::Json(_)
-            | Response::Page(_)
-            | Response::Options(_) => Status::Ok,
+            Response::Tickets(_) | Response::Json(_) | Response::Page(_) | Response::Options(_) => {
+                Status::Ok
+            }
         }
     }
 }
@@ -333,7 +332,10 @@ impl HeadCache {
         let mut number = itoa::Buffer::new();
         let code = number.format(status.code());
         let reason = status.reason();
-        append(&["HTTP/1.1 ", code, " ", reason, "\r\nDate: ", &self.date], out);
+        append(
+            &["HTTP/1.1 ", code, " ", reason, "\r\nDate: ", &self.date],
+            out,
+        );
         if let Some(content_type) = content_type {
             append(&["\r\nContent-Type: ", content_type], out);
         }
