@@ -9,7 +9,7 @@ use std::fmt;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-use super::session::{self, Server};
+use super::old::session::{self, Server};
 use super::{DatabaseError, Settings, Warning};
 use crate::limits;
 use crate::ticket::{COUNTER_SEED, Numbering};
