@@ -89,6 +89,12 @@ pub enum FaultKind {
     SettingsDamaged,
     /// The stored settings are others than this node was started with.
     SettingsDiffer,
+    /// The row is closed.
+    Closed,
+    /// A column holds a number above the last ticket.
+    ColumnAhead,
+    /// A column can't hold the tickets to come.
+    ColumnTooSmall,
     /// Too few numbers are left below 2^64.
     NumbersExhausted,
     /// The counter is missing, so its value must be told.
@@ -256,6 +262,15 @@ impl FaultKind {
             FaultKind::SettingsDiffer => ("settings_differ", Mend, CLOSED,
                 "this node's settings differ from those stored beside the counter{said}; serving \
                  would repeat tickets. Start it with the stored ones"),
+            FaultKind::Closed => ("closed", Operator, SPARED,
+                "the counter is closed{said}; no tickets can be reserved. Run `tickr db advance` to \
+                 open it"),
+            FaultKind::ColumnAhead => ("column_ahead", Operator, SPARED,
+                "the column holds a number above the last ticket that was reserved{said}; later \
+                 tickets may repeat it. Run `tickr db advance --past` with that number"),
+            FaultKind::ColumnTooSmall => ("column_too_small", Operator, SPARED,
+                "the column cannot hold the tickets to come{said}. Change it to BIGINT UNSIGNED \
+                 with ALTER TABLE"),
             FaultKind::NumbersExhausted => ("numbers_exhausted", Operator, SPARED,
                 "too few numbers are left below 2^64{said}; nothing was changed. This node cannot \
                  issue more tickets"),
@@ -347,7 +362,8 @@ impl fmt::Display for Fault {
 impl Error for Fault {}
 
 /// A text from elsewhere, cut to a bearable length, and without what a terminal would obey.
-struct Foreign<'a>(&'a str);
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a>(pub &'a str);
 
 impl fmt::Display for Foreign<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use mysql::Row;
 
 use super::driver::{Link, column};
-use super::error::protocol;
 use super::identity::Identity;
 use crate::counter::{Epoch, View, Warning};
 use crate::fault::{Fault, FaultKind};
@@ -156,8 +155,8 @@ impl Found {
         !self.missing_columns().is_empty()
     }
 
-    /// What weakens the promise, of what is found here.
-    pub(super) fn warnings(&self) -> Option<Warning> {
+    /// How the engine weakens the promise.
+    pub(super) fn warning(&self) -> Option<Warning> {
         self.engine
             .as_ref()
             .filter(|engine| !engine.transactional)
@@ -348,13 +347,4 @@ fn engine(link: &mut Link) -> Result<Option<Engine>, Fault> {
         name: name.unwrap_or_else(|| "none".to_owned()),
         transactional: transactions.is_some_and(|answer| answer == "YES"),
     }))
-}
-
-/// The only number of an answer that must have one row of one column.
-pub(super) fn single(rows: Vec<Row>) -> Result<u64, Fault> {
-    let mut row = rows
-        .into_iter()
-        .next()
-        .ok_or_else(|| protocol("an answer without rows"))?;
-    column(&mut row, 0)
 }

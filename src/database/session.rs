@@ -7,8 +7,8 @@
 
 use std::thread;
 
-use mysql::Statement;
 use mysql::prelude::Queryable;
+use mysql::{Params, Statement};
 
 use super::Settings;
 use super::driver::{Deadline, Done, Link, column, guarded};
@@ -89,7 +89,7 @@ impl Session {
             identity,
             numbering: *numbering,
             until_warnings: limits::DATABASE_WARNINGS_EVERY,
-            engine: found.warnings(),
+            engine: found.warning(),
         };
         deadline.check()?;
         let mut warnings = variables.warnings();
@@ -172,11 +172,13 @@ impl Session {
         })
     }
 
-    /// Closes the row if it is behind `memory`.
+    /// Closes the row if it is behind `memory`. The epoch is raised as well, so that the next
+    /// opening is above every epoch that somebody remembers.
     pub fn close(&mut self, memory: Memory) -> Result<Found, Fault> {
         guarded(|| {
             let Memory { epoch, id } = memory;
-            let values = (id, epoch.number, epoch.number, epoch.tag, id);
+            let number = epoch.number;
+            let values = (id, number, number, number, number, epoch.tag, id);
             match self.change(Change::Close, values) {
                 Err(fault) if fault.kind == FaultKind::ReadOnly => {
                     let view = self.view()?;
@@ -193,12 +195,25 @@ impl Session {
         })
     }
 
+    /// Does all that a reservation does, but for reserving: whether one would succeed.
+    pub(super) fn rehearse(&mut self, view: &View) -> Result<(), Fault> {
+        let (epoch, floor) = (view.epoch, view.id);
+        let last_base = self.numbering.last_base();
+        let values = (0, last_base, floor, epoch.number, epoch.tag);
+        let done = self.change(Change::Reserve, values)?;
+        // The row matches, though nothing in it changes.
+        match done.last_insert_id {
+            Some(last) if last >= floor => Ok(()),
+            _ => Err(FaultKind::CounterAltered.into()),
+        }
+    }
+
     /// MySQL's number for this connection.
     pub fn connection(&self) -> u64 {
         self.link.connection_id().into()
     }
 
-    fn change(&mut self, change: Change, values: (u64, u64, u64, u64, u64)) -> Result<Done, Fault> {
+    fn change(&mut self, change: Change, values: impl Into<Params>) -> Result<Done, Fault> {
         if let Some(pin) = &self.pin {
             self.link.change(pin, ())?;
         }
