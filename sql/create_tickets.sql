@@ -1,4 +1,5 @@
 CREATE TABLE {table} (
     id BIGINT UNSIGNED NOT NULL,
-    stub CHAR(1) NOT NULL PRIMARY KEY
+    stub CHAR(1) NOT NULL PRIMARY KEY,
+    {added}
 ) ENGINE = InnoDB

@@ -1,1 +1,1 @@
-INSERT INTO {table} (id, stub) VALUES ({counter}, 'a')
+INSERT INTO {table} (id, stub, owner, epoch, epoch_tag, mark) VALUES (?, 'a', ?, ?, ?, ?)

@@ -1,1 +1,1 @@
-SELECT max_nodes, starting_offset, node_number FROM tickr_settings
+SELECT max_nodes, starting_offset, node_number, lease_seconds FROM tickr_settings

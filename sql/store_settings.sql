@@ -1,2 +1,3 @@
-INSERT IGNORE INTO tickr_settings (only_row, max_nodes, starting_offset, node_number)
-VALUES ('only', ?, ?, ?)
+INSERT IGNORE INTO tickr_settings
+    (only_row, max_nodes, starting_offset, node_number, lease_seconds)
+VALUES ('only', ?, ?, ?, ?)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::client::ServerUrl;
-use crate::database::{Host, Secret, Settings, Tls};
+use crate::database::{Failover, Host, Password, Secret, Settings, Tls};
 use crate::http::array;
 use crate::limits;
 use crate::logging::{self, Logging};
@@ -90,10 +90,12 @@ impl DevConfig {
             .map(|(folder, timeout)| Settings {
                 host: Host::Socket(folder.clone()),
                 username: String::new(),
-                password: Secret::default(),
+                password: Secret::default().into(),
                 name: "tickr".to_owned(),
                 timeout,
                 tls: Tls::Off,
+                public_key: None,
+                failover: Failover::Stop,
             });
         let numbering = reader.numbering(DEV_NUMBERING);
         let listen = if reader.is_given(&settings::DEV_LISTEN) {
@@ -125,7 +127,7 @@ impl DevConfig {
         let database = Settings {
             host: Host::Socket(socket.to_owned()),
             username: username.to_owned(),
-            password: Secret::new(password),
+            password: Secret::new(password).into(),
             ..self.serve.database
         };
         Config {
@@ -391,11 +393,22 @@ impl<'a> Reader<'a> {
         Some(Settings {
             host: host?,
             username: username?,
-            password: password.unwrap_or_default(),
+            password: self.database_password(password),
             name: name?,
             timeout: timeout?,
             tls: tls?,
+            public_key: None,
+            failover: Failover::Stop,
         })
+    }
+
+    /// A password from a file is read again for every connection.
+    fn database_password(&mut self, read: Option<Secret>) -> Password {
+        let at_start = read.unwrap_or_default();
+        match self.path(&settings::DATABASE_PASSWORD_FILE) {
+            Some(path) => Password::File { path, at_start },
+            None => Password::Fixed(at_start),
+        }
     }
 
     fn host(&mut self, port: Option<u64>) -> Option<Host> {

@@ -6,6 +6,7 @@
 //! been issued by somebody, wherever the row came from). It is open on a server when the owner is
 //! that server, the server is not read-only, and `mark <= id`; else it is closed, for everybody.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::fault::Fault;
@@ -214,4 +215,32 @@ pub enum Warning {
         /// The identity.
         identity: String,
     },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::NotTransactional { engine } => write!(
+                f,
+                "the table `tickets` uses the engine {engine}, which does not survive a crash of \
+                 MySQL: tickets can repeat after one. Run `tickr db migrate`"
+            ),
+            Warning::CommitNotFlushed { value } => write!(
+                f,
+                "innodb_flush_log_at_trx_commit is {value}, so MySQL can lose commits in a crash, \
+                 and tickets can repeat. Set it to 1"
+            ),
+            Warning::BinaryLogNotSynced { value } => write!(
+                f,
+                "sync_binlog is {value}, so the binary log can lack commits after a crash, and \
+                 tickets can repeat after a fail-over. Set it to 1"
+            ),
+            Warning::IdentityNotDistinct { identity } => write!(
+                f,
+                "the server's identity is {identity}, the default of every MariaDB server, so a \
+                 fail-over or a restored copy is not noticed. Give each server its own server_id, \
+                 then run `tickr db advance`"
+            ),
+        }
+    }
 }

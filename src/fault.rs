@@ -2,7 +2,10 @@
 //! the server or the operating system said of it, which is only ever shown.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
+
+/// Characters of a foreign text that a fault repeats.
+const SAID_CHARS_MAX: usize = 200;
 
 /// Something that kept the database from doing what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,12 +27,22 @@ pub enum FaultKind {
     TimedOut,
     /// The server, or this user's share of it, has no connection left.
     TooManyConnections,
+    /// A connection that was given up can't be ended, so no other takes its place.
+    ConnectionStuck,
+    /// The server has no prepared statement left.
+    TooManyStatements,
     /// The server refuses this host for now, after too many connections that were cut off.
     HostBlocked,
     /// The server refuses this user, or refuses the user a statement.
     AccessDenied,
+    /// The user's password has expired.
+    PasswordExpired,
+    /// The user logs in by a method that can't be used here.
+    LoginUnsupported,
     /// The server does not take writes.
     ReadOnly,
+    /// An option of the server forbids the statement.
+    Forbidden,
     /// A member of a cluster that is not ready to serve.
     NotReady,
     /// The statement was rolled back to break a deadlock, or lost a certification in a cluster.
@@ -40,8 +53,12 @@ pub enum FaultKind {
     Interrupted,
     /// The server's disk or table is full.
     DiskFull,
+    /// The server is out of memory or of open files.
+    OutOfResources,
     /// The server is going down.
     ShuttingDown,
+    /// The server is not one that Tickr can work with.
+    ServerUnsupported,
     /// The database does not exist.
     NoDatabase,
     /// The table does not exist.
@@ -52,10 +69,16 @@ pub enum FaultKind {
     OldTable,
     /// There is a table of that name, but it is not one of Tickr's.
     ForeignTable,
+    /// A column of the table is of a type that can't hold what it must.
+    ColumnType,
+    /// There is a trigger on the table.
+    Trigger,
     /// The table or its index is damaged.
     Damaged,
     /// The table is there, but the row that holds the counter is not.
     NoCounterRow,
+    /// The counter is not a number that it can be.
+    CounterUnusable,
     /// A reservation did not change exactly one row by exactly what was asked.
     NotOneRow,
     /// The counter is not where the statement that moved it said that it is.
@@ -66,10 +89,34 @@ pub enum FaultKind {
     SettingsDamaged,
     /// The stored settings are others than this node was started with.
     SettingsDiffer,
+    /// The row is closed.
+    Closed,
+    /// A column holds a number above the last ticket.
+    ColumnAhead,
+    /// A column can't hold the tickets to come.
+    ColumnTooSmall,
+    /// Too few numbers are left below 2^64.
+    NumbersExhausted,
+    /// The counter is missing, so its value must be told.
+    PastRequired,
+    /// Somebody else keeps changing the row that was to be opened.
+    Contended,
+    /// The name that was to confirm the dropping is not the name of the database.
+    NotConfirmed,
+    /// The database that was to be dropped holds something that is not Tickr's.
+    NotOnlyOurs,
     /// An encrypted connection was asked for, and can't be made.
     TlsUnavailable,
+    /// The answer over an encrypted connection is not the server's.
+    TlsForged,
+    /// The file of certificate authorities can't be used.
+    CaUnusable,
     /// The server's certificate was to be checked, and is not good.
     CertificateRefused,
+    /// The password would have to be sent under a key that nobody vouches for.
+    PublicKeyRequired,
+    /// The file of the server's public key can't be used.
+    PublicKeyUnusable,
     /// Any other error of the server.
     Unexpected,
     /// The server said something that MySQL's protocol does not allow.
@@ -96,52 +143,178 @@ pub struct Row {
     pub act: Act,
     /// Whether the session that met it can go on; any other is closed.
     pub spares_session: bool,
+    /// What happened, what it means and what to do; `{said}` is what was said of it.
+    pub sentence: &'static str,
 }
 
 impl FaultKind {
     /// Its row of the table.
+    #[rustfmt::skip]
     pub fn row(self) -> Row {
-        let row = |label, act| Row {
-            label,
-            act,
-            spares_session: false,
+        use Act::{Mend, Operator, Retry};
+        const SPARED: bool = true;
+        const CLOSED: bool = false;
+        let (label, act, spares_session, sentence) = match self {
+            FaultKind::Unreachable => ("unreachable", Retry, CLOSED,
+                "cannot connect to MySQL{said}; no tickets can be reserved. Check that MySQL is \
+                 running, and check TICKR_DATABASE_HOST and TICKR_DATABASE_PORT"),
+            FaultKind::Lost => ("lost", Retry, CLOSED,
+                "the connection to MySQL was lost{said}; at worst some tickets are skipped. If it \
+                 keeps happening, check MySQL's error log and the network"),
+            FaultKind::TimedOut => ("timed_out", Retry, CLOSED,
+                "MySQL did not respond in time{said}; at worst some tickets are skipped. If it \
+                 persists, check MySQL's load and disks, or raise TICKR_DATABASE_POOL_TIMEOUT"),
+            FaultKind::TooManyConnections => ("too_many_connections", Retry, CLOSED,
+                "MySQL accepts no more connections{said}. Raise max_connections (or the user's \
+                 limit) in MySQL, or lower TICKR_DATABASE_POOL_SIZE"),
+            FaultKind::ConnectionStuck => ("connection_stuck", Retry, CLOSED,
+                "an abandoned connection still hangs in MySQL and cannot be killed{said}; it counts \
+                 against the pool. Find out in SHOW FULL PROCESSLIST what it waits for"),
+            FaultKind::TooManyStatements => ("too_many_statements", Retry, CLOSED,
+                "MySQL has no prepared statements left{said}. Raise max_prepared_stmt_count; Tickr \
+                 needs 4 for each connection of its pool"),
+            FaultKind::HostBlocked => ("host_blocked", Retry, CLOSED,
+                "MySQL blocks this host after too many interrupted connections{said}. Run FLUSH \
+                 HOSTS in MySQL (TRUNCATE performance_schema.host_cache in MySQL 8.4 and later), or \
+                 raise max_connect_errors"),
+            FaultKind::AccessDenied => ("access_denied", Operator, CLOSED,
+                "MySQL denied access{said}. Check TICKR_DATABASE_USERNAME, its password and its \
+                 privileges; serving requires SELECT and UPDATE on the database"),
+            FaultKind::PasswordExpired => ("password_expired", Operator, CLOSED,
+                "the MySQL user's password has expired{said}. Set a new one with ALTER USER, and \
+                 start Tickr with it"),
+            FaultKind::LoginUnsupported => ("login_unsupported", Operator, CLOSED,
+                "Tickr does not support the MySQL user's authentication method{said}. Use \
+                 caching_sha2_password, mysql_native_password, ed25519 or parsec"),
+            FaultKind::ReadOnly => ("read_only", Retry, CLOSED,
+                "MySQL is read-only{said}; no tickets can be reserved. After a fail-over, point \
+                 TICKR_DATABASE_HOST to the new primary; otherwise make this server writable"),
+            FaultKind::Forbidden => ("forbidden", Operator, CLOSED,
+                "an option of the MySQL server forbids the statement{said}. Start the server \
+                 without that option"),
+            FaultKind::NotReady => ("not_ready", Retry, CLOSED,
+                "this member of the database cluster is not ready{said}; no tickets can be reserved \
+                 on it until it has rejoined the majority"),
+            FaultKind::Deadlock => ("deadlock", Retry, SPARED,
+                "MySQL rolled the statement back to resolve a deadlock{said}; nothing was reserved. \
+                 If it happens often, find out what else writes to the table `tickets`"),
+            FaultKind::LockWait => ("lock_wait", Retry, SPARED,
+                "another session held the counter's lock for too long{said}; nothing was reserved. \
+                 Find out in SHOW FULL PROCESSLIST who locks the table `tickets`"),
+            FaultKind::Interrupted => ("interrupted", Retry, SPARED,
+                "MySQL interrupted the statement{said}; nothing was reserved. If it happens again, \
+                 look for a statement timeout or for who runs KILL QUERY"),
+            FaultKind::DiskFull => ("disk_full", Retry, CLOSED,
+                "MySQL has no disk space left{said}; no tickets can be reserved. Free space on the \
+                 server"),
+            FaultKind::OutOfResources => ("out_of_resources", Retry, CLOSED,
+                "MySQL is out of memory or file handles{said}; no tickets can be reserved. Check \
+                 MySQL's error log and the limits of its process"),
+            FaultKind::ShuttingDown => ("shutting_down", Retry, CLOSED,
+                "MySQL is shutting down{said}; tickets will be reserved again once it is back"),
+            FaultKind::ServerUnsupported => ("server_unsupported", Operator, CLOSED,
+                "Tickr cannot work with this server{said}. It requires MySQL 5.6 or later, or \
+                 MariaDB 10 or later, with utf8mb4"),
+            FaultKind::NoDatabase => ("no_database", Mend, CLOSED,
+                "the database does not exist{said}. Run `tickr db create`, or correct \
+                 TICKR_DATABASE_NAME"),
+            FaultKind::NoTable => ("no_table", Mend, CLOSED,
+                "the database has no table `tickets`{said}. Run `tickr db create`, or correct \
+                 TICKR_DATABASE_NAME"),
+            FaultKind::TableGone => ("table_gone", Mend, CLOSED,
+                "the settings are stored, but the table `tickets` is gone{said}; starting over would \
+                 repeat tickets. Restore the table, or run `tickr db advance --past TICKET` with a \
+                 TICKET above every one that was issued"),
+            FaultKind::OldTable => ("old_table", Mend, CLOSED,
+                "the tables were made by an older version{said} and do not say who may move the \
+                 counter. Run `tickr db create`, which adds what is missing while old processes go \
+                 on"),
+            FaultKind::ForeignTable => ("foreign_table", Mend, CLOSED,
+                "the table `tickets` belongs to something else{said}. Set TICKR_DATABASE_NAME to a \
+                 database that is Tickr's alone"),
+            FaultKind::ColumnType => ("column_type", Mend, CLOSED,
+                "a column has the wrong type{said}; it would lose or repeat tickets. Change it to \
+                 BIGINT UNSIGNED NOT NULL with ALTER TABLE"),
+            FaultKind::Trigger => ("trigger", Mend, CLOSED,
+                "the table `tickets` has a trigger{said}; it could change the counter. Drop it"),
+            FaultKind::Damaged => ("damaged", Mend, CLOSED,
+                "the table `tickets` is damaged{said}; no tickets can be reserved. Repair it, then \
+                 run `tickr db advance --past TICKET` with a TICKET above every one that was issued"),
+            FaultKind::NoCounterRow => ("no_counter_row", Mend, CLOSED,
+                "the table `tickets` has no counter row{said}; starting over would repeat tickets. \
+                 Run `tickr db advance --past TICKET` with a TICKET above every one that was issued"),
+            FaultKind::CounterUnusable => ("counter_unusable", Mend, CLOSED,
+                "the counter in the table `tickets` is not a valid number{said}. Run `tickr db \
+                 advance --past TICKET` with a TICKET above every one that was issued"),
+            FaultKind::NotOneRow => ("not_one_row", Mend, CLOSED,
+                "the table `tickets` does not have exactly one counter row{said}; none of these \
+                 tickets is issued. Keep the row with the stub 'a' and the highest id, and delete \
+                 the others"),
+            FaultKind::CounterAltered => ("counter_altered", Mend, CLOSED,
+                "the counter is not where the reservation put it{said}; none of its tickets is \
+                 issued. Remove whatever interferes with the table `tickets`, such as a trigger"),
+            FaultKind::NoSettings => ("no_settings", Mend, CLOSED,
+                "no settings are stored beside the counter{said}, so nothing confirms this node's. \
+                 Run `tickr db create`, which stores them and changes nothing else"),
+            FaultKind::SettingsDamaged => ("settings_damaged", Mend, CLOSED,
+                "the settings stored beside the counter are invalid{said}. Put the right values \
+                 into the only row of the table `tickr_settings`"),
+            FaultKind::SettingsDiffer => ("settings_differ", Mend, CLOSED,
+                "this node's settings differ from those stored beside the counter{said}; serving \
+                 would repeat tickets. Start it with the stored ones"),
+            FaultKind::Closed => ("closed", Operator, SPARED,
+                "the counter is closed{said}; no tickets can be reserved. Run `tickr db advance` to \
+                 open it"),
+            FaultKind::ColumnAhead => ("column_ahead", Operator, SPARED,
+                "the column holds a number above the last ticket that was reserved{said}; later \
+                 tickets may repeat it. Run `tickr db advance --past` with that number"),
+            FaultKind::ColumnTooSmall => ("column_too_small", Operator, SPARED,
+                "the column cannot hold the tickets to come{said}. Change it to BIGINT UNSIGNED \
+                 with ALTER TABLE"),
+            FaultKind::NumbersExhausted => ("numbers_exhausted", Operator, SPARED,
+                "too few numbers are left below 2^64{said}; nothing was changed. This node cannot \
+                 issue more tickets"),
+            FaultKind::PastRequired => ("past_required", Operator, SPARED,
+                "the counter is missing{said}, so its value is unknown. Run `tickr db advance --past \
+                 TICKET` with a TICKET above every one that was issued"),
+            FaultKind::Contended => ("contended", Retry, SPARED,
+                "the counter row was changed by others each time{said}; it is left closed or as \
+                 they opened it. Run the command again"),
+            FaultKind::NotConfirmed => ("not_confirmed", Operator, SPARED,
+                "nothing was dropped: to delete the database permanently, confirm with its name{said}"),
+            FaultKind::NotOnlyOurs => ("not_only_ours", Operator, SPARED,
+                "nothing was dropped: the database holds more than Tickr's tables{said}. Drop by \
+                 hand what you no longer need; `tickets` and `tickr_settings` are Tickr's if `tickr \
+                 db check` finds no problem"),
+            FaultKind::TlsUnavailable => ("tls_unavailable", Operator, CLOSED,
+                "cannot make an encrypted connection to MySQL{said}. Enable TLS in MySQL, or set \
+                 TICKR_DATABASE_TLS=off"),
+            FaultKind::TlsForged => ("tls_forged", Retry, CLOSED,
+                "an answer over the encrypted connection was not the server's{said}; nothing of it \
+                 was used. Somebody between Tickr and MySQL may be forging answers: check the \
+                 network"),
+            FaultKind::CaUnusable => ("ca_unusable", Operator, CLOSED,
+                "cannot use the CA certificates in TICKR_DATABASE_TLS_CA{said}. Set it to a readable \
+                 PEM file with at least one certificate"),
+            FaultKind::CertificateRefused => ("certificate_refused", Operator, CLOSED,
+                "MySQL's certificate was rejected{said}; no password was sent. It must be valid for \
+                 the name in TICKR_DATABASE_HOST and issued by a public CA or one in \
+                 TICKR_DATABASE_TLS_CA; otherwise this may not be your server"),
+            FaultKind::PublicKeyRequired => ("public_key_required", Operator, CLOSED,
+                "the login needs the password itself, which is not sent over an unencrypted \
+                 connection{said}. Set TICKR_DATABASE_TLS=verify, connect over MySQL's Unix socket, \
+                 or set TICKR_DATABASE_PUBLIC_KEY to the server's public key"),
+            FaultKind::PublicKeyUnusable => ("public_key_unusable", Operator, CLOSED,
+                "cannot use the key in TICKR_DATABASE_PUBLIC_KEY{said}. Set it to a copy of the \
+                 server's public_key.pem"),
+            FaultKind::Unexpected => ("unexpected", Retry, CLOSED,
+                "MySQL returned an unexpected error{said}; no ticket was issued from it. Look the \
+                 error up in MySQL's manual"),
+            FaultKind::Protocol => ("protocol", Retry, CLOSED,
+                "the server did not speak MySQL's protocol{said}. Check that TICKR_DATABASE_HOST and \
+                 TICKR_DATABASE_PORT point to a MySQL server"),
         };
-        let spared = |label| Row {
-            label,
-            act: Act::Retry,
-            spares_session: true,
-        };
-        match self {
-            FaultKind::Unreachable => row("unreachable", Act::Retry),
-            FaultKind::Lost => row("lost", Act::Retry),
-            FaultKind::TimedOut => row("timed_out", Act::Retry),
-            FaultKind::TooManyConnections => row("too_many_connections", Act::Retry),
-            FaultKind::HostBlocked => row("host_blocked", Act::Retry),
-            FaultKind::AccessDenied => row("access_denied", Act::Operator),
-            FaultKind::ReadOnly => row("read_only", Act::Retry),
-            FaultKind::NotReady => row("not_ready", Act::Retry),
-            FaultKind::Deadlock => spared("deadlock"),
-            FaultKind::LockWait => spared("lock_wait"),
-            FaultKind::Interrupted => spared("interrupted"),
-            FaultKind::DiskFull => row("disk_full", Act::Retry),
-            FaultKind::ShuttingDown => row("shutting_down", Act::Retry),
-            FaultKind::NoDatabase => row("no_database", Act::Mend),
-            FaultKind::NoTable => row("no_table", Act::Mend),
-            FaultKind::TableGone => row("table_gone", Act::Mend),
-            FaultKind::OldTable => row("old_table", Act::Mend),
-            FaultKind::ForeignTable => row("foreign_table", Act::Mend),
-            FaultKind::Damaged => row("damaged", Act::Mend),
-            FaultKind::NoCounterRow => row("no_counter_row", Act::Mend),
-            FaultKind::NotOneRow => row("not_one_row", Act::Mend),
-            FaultKind::CounterAltered => row("counter_altered", Act::Mend),
-            FaultKind::NoSettings => row("no_settings", Act::Mend),
-            FaultKind::SettingsDamaged => row("settings_damaged", Act::Mend),
-            FaultKind::SettingsDiffer => row("settings_differ", Act::Mend),
-            FaultKind::TlsUnavailable => row("tls_unavailable", Act::Operator),
-            FaultKind::CertificateRefused => row("certificate_refused", Act::Operator),
-            FaultKind::Unexpected => row("unexpected", Act::Retry),
-            FaultKind::Protocol => row("protocol", Act::Retry),
-        }
+        Row { label, act, spares_session, sentence }
     }
 }
 
@@ -153,12 +326,80 @@ impl Fault {
             said: said.into(),
         }
     }
+
+    /// Whether the command was asked for something that can't be done, so that nothing was.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self.kind,
+            FaultKind::SettingsDiffer
+                | FaultKind::OldTable
+                | FaultKind::NumbersExhausted
+                | FaultKind::PastRequired
+                | FaultKind::NotConfirmed
+                | FaultKind::NotOnlyOurs
+        )
+    }
+}
+
+impl From<FaultKind> for Fault {
+    fn from(kind: FaultKind) -> Fault {
+        Fault::new(kind, "")
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.row().label, self.said)
+        let sentence = self.kind.row().sentence;
+        let (before, after) = sentence.split_once("{said}").unwrap_or((sentence, ""));
+        f.write_str(before)?;
+        if !self.said.is_empty() {
+            write!(f, " ({})", Foreign(&self.said))?;
+        }
+        f.write_str(after)
     }
 }
 
 impl Error for Fault {}
+
+/// A text from elsewhere, cut to a bearable length, and without what a terminal would obey.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a>(pub &'a str);
+
+impl fmt::Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, character) in self.0.chars().enumerate() {
+            match character {
+                _ if index == SAID_CHARS_MAX => return f.write_char('…'),
+                '\u{200e}'
+                | '\u{200f}'
+                | '\u{061c}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' => write!(f, "{}", character.escape_unicode())?,
+                _ if character.is_control() => write!(f, "{}", character.escape_default())?,
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_stands_in_its_sentence_or_leaves_no_trace() {
+        let silent = Fault::from(FaultKind::ShuttingDown).to_string();
+        assert!(silent.starts_with("MySQL is shutting down; "), "{silent}");
+        let said = Fault::new(FaultKind::ShuttingDown, "bye").to_string();
+        assert!(said.starts_with("MySQL is shutting down (bye); "), "{said}");
+    }
+
+    #[test]
+    fn foreign_text_is_harmless_and_bounded() {
+        let text = format!("\u{1b}[2Jred\u{202e}{}", "x".repeat(1000));
+        let shown = Foreign(&text).to_string();
+        assert!(shown.starts_with("\\u{1b}[2Jred\\u{202e}xxx"), "{shown}");
+        assert!(shown.ends_with("x…") && shown.len() < 250, "{shown}");
+    }
+}

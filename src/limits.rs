@@ -99,6 +99,31 @@ pub const DATABASE_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DATABASE_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Longest packet taken from the database; ours are far shorter.
 pub const DATABASE_PACKET_BYTES_MAX: usize = 64 * 1024;
+/// How long a block may be used after its row was last found open, unless the settings beside the
+/// counter say otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// Longest lease; an `advance` waits for it.
+pub const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// `tickr db advance` waits so much longer than the lease: clocks need not tick alike.
+pub const LEASE_GRACE: Duration = Duration::from_secs(1);
+/// Base ids that `tickr db advance` leaves out above all that it found.
+pub const ADVANCE_MARGIN: u64 = 1_000_000;
+/// How often `tickr db advance` begins again because others change the row.
+pub const ADVANCE_ATTEMPTS_MAX: u32 = 8;
+/// While it waits, `tickr db advance` reads the row after each such pause.
+pub const ADVANCE_PAUSE: Duration = Duration::from_millis(250);
+/// How long a command may take to connect to the database.
+pub const DATABASE_COMMAND_CONNECT: Duration = Duration::from_secs(10);
+/// Variables of the server that are asked for at once, and more.
+pub const DATABASE_VARIABLES_MAX: usize = 64;
+/// Columns, triggers or tables that are looked at.
+pub const DATABASE_NAMES_MAX: usize = 4096;
+/// Connections of the server among which one that was given up is looked for.
+pub const DATABASE_PROCESSES_MAX: usize = 100_000;
+/// How often it is looked for after it was killed.
+pub const DATABASE_KILL_PAUSE: Duration = Duration::from_millis(20);
+/// A session looks again at what weakens the promise with every so many reads of the row.
+pub const DATABASE_WARNINGS_EVERY: u32 = 10;
 /// A process that has no client left waits no longer than this for threads that still wait for the
 /// database.
 pub const DATABASE_STOP_GRACE: Duration = Duration::from_millis(250);

@@ -23,6 +23,7 @@ use tickr::config::{
 };
 use tickr::database::local::{LocalError, LocalOptions, LocalServer};
 use tickr::database::{DatabaseError, Secret, Settings, schema};
+use tickr::fault::Fault;
 use tickr::http::route::Rules;
 use tickr::limits;
 use tickr::logging::Format;
@@ -119,7 +120,8 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
     );
     let mut server = LocalServer::start(options)?;
     let config = config.serve(server.socket(), server.username(), server.password());
-    let created = schema::create(&config.database, &config.numbering)?;
+    let lease = limits::LEASE_DEFAULT;
+    let created = schema::create(&config.database, &config.numbering, lease)?;
     log::info!("database {}: {created}", config.database.name);
     let listeners = listen(&config)?;
     say("\nTickr is ready. In another terminal, type:\n")?;
@@ -139,7 +141,8 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
 }
 
 fn db_create(config: DatabaseConfig) -> Result<(), Failure> {
-    let created = schema::create(&config.database, &config.numbering)?;
+    let lease = limits::LEASE_DEFAULT;
+    let created = schema::create(&config.database, &config.numbering, lease)?;
     say(format_args!("{}: {created}", config.database.name))
 }
 
@@ -156,7 +159,17 @@ fn db_migrate(config: DatabaseConfig) -> Result<(), Failure> {
 
 fn db_advance(config: AdvanceConfig) -> Result<(), Failure> {
     let AdvanceConfig { target, past } = config;
-    let advanced = schema::advance(&target.database, &target.numbering, past)?;
+    let Settings { name, .. } = &target.database;
+    let mut progress = |step: String| {
+        let _ = writeln!(io::stderr(), "{name}: {step}");
+    };
+    let advanced = schema::advance(
+        &target.database,
+        &target.numbering,
+        Some(past),
+        limits::ADVANCE_MARGIN,
+        &mut progress,
+    )?;
     say(format_args!("{}: {advanced}", target.database.name))
 }
 
@@ -359,10 +372,17 @@ impl From<Mistakes> for Failure {
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Failure {
         match error {
-            DatabaseError::SettingsDiffer { .. }
-            | DatabaseError::NotConfirmed { .. }
-            | DatabaseError::NotOnlyOurs { .. } => Failure::Usage(error.into()),
+            DatabaseError::SettingsDiffer { .. } => Failure::Usage(error.into()),
             error => Failure::Run(error.into()),
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        match fault.is_usage() {
+            true => Failure::Usage(fault.into()),
+            false => Failure::Run(fault.into()),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use tickr::database::local::{LocalOptions, LocalServer};
-use tickr::database::{Host, Secret, Settings, Tls, schema};
+use tickr::database::{Failover, Host, Secret, Settings, Tls, schema};
 use tickr::http::array::Format;
 use tickr::http::route::Rules;
 use tickr::server::{Options, Server};
@@ -68,10 +68,12 @@ fn allocations(mysql: &LocalServer, request: &'static [u8], times: usize) -> u64
     let database = Settings {
         host: Host::Socket(mysql.socket().to_owned()),
         username: mysql.username().to_owned(),
-        password: Secret::new(mysql.password()),
+        password: Secret::new(mysql.password()).into(),
         name: "tickr".to_owned(),
         timeout: Duration::from_secs(10),
         tls: Tls::Off,
+        public_key: None,
+        failover: Failover::Stop,
     };
     schema::create(&database, &numbering).unwrap_or_else(|error| panic!("{error}"));
     let listeners = Listener::bind(&Address::Tcp("127.0.0.1:0".to_owned()), 0o660).unwrap();

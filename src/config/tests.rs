@@ -55,7 +55,7 @@ fn the_least_that_is_insisted_on() {
         (database.username.as_str(), database.name.as_str()),
         ("tickr", "tickets")
     );
-    assert_eq!(database.password.expose(), "");
+    assert_eq!(database.password.read().expose(), "");
     assert_eq!(database.timeout, Duration::from_secs(1));
     assert_eq!(database.tls, Tls::Off);
     assert_eq!(config.pool_size, 5);
@@ -126,7 +126,7 @@ fn good_values_arrive() {
             c.database.username == "o'neil @ %"
         }),
         ("database-password", " =pass\"word, ü\n", |c| {
-            c.database.password.expose() == " =pass\"word, ü\n"
+            c.database.password.read().expose() == " =pass\"word, ü\n"
         }),
         ("database-name", "odd `name`-ü", |c| {
             c.database.name == "odd `name`-ü"
@@ -437,7 +437,11 @@ fn a_secret_file_loses_one_newline() {
     ] {
         let file = ScratchFile::new(content.as_bytes());
         let config = read(&[("database-password-file", file.path())]).unwrap();
-        assert_eq!(config.database.password.expose(), secret, "{content:?}");
+        assert_eq!(
+            config.database.password.read().expose(),
+            secret,
+            "{content:?}"
+        );
     }
     let longest = "x".repeat(limits::SECRET_FILE_BYTES_MAX as usize);
     let file = ScratchFile::new(longest.as_bytes());
@@ -500,7 +504,7 @@ fn dev_insists_on_nothing() {
     assert_eq!(config.numbering, Numbering::new(4, 1, 0).unwrap());
     assert_eq!(config.database.host, Host::Socket(socket.to_owned()));
     assert_eq!(config.database.username, "someone");
-    assert_eq!(config.database.password.expose(), "hunter2");
+    assert_eq!(config.database.password.read().expose(), "hunter2");
     assert_eq!(config.database.name, "tickr");
     assert_eq!(
         config.listen,

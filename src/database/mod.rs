@@ -5,18 +5,25 @@
 //! statements are files of their own in `sql/`. `local` starts a private server.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-mod error;
-pub mod local;
-pub mod schema;
-mod session;
-mod workers;
+use crate::limits;
 
-pub use error::DatabaseError;
-pub use session::{Opened, Session, Warning};
-pub use workers::{Job, Outcome, Reply, Workers};
+mod driver;
+mod error;
+mod identity;
+pub mod local;
+mod look;
+mod old;
+pub mod schema;
+pub mod session;
+pub mod workers;
+
+pub use driver::{check_ca, check_public_key};
+pub use old::{DatabaseError, Job, Opened, Outcome, Reply, Session, Warning, Workers};
 
 /// Where the database is and who logs in to it.
 #[derive(Clone, Debug)]
@@ -25,14 +32,37 @@ pub struct Settings {
     pub host: Host,
     /// The user that logs in.
     pub username: String,
-    /// The user's password; empty for none.
-    pub password: Secret,
+    /// The user's password.
+    pub password: Password,
     /// The name of the database that holds the tables.
     pub name: String,
     /// How long a request waits for the database; the time-outs of a session derive from it.
     pub timeout: Duration,
     /// Whether connections are encrypted.
     pub tls: Tls,
+    /// A PEM file with the server's RSA key, which encrypts the password on a connection that is
+    /// not encrypted itself.
+    pub public_key: Option<PathBuf>,
+    /// What becomes of the counter when another server takes over.
+    pub failover: Failover,
+}
+
+impl Settings {
+    /// How long a job of a worker may take as a whole, connecting included; past it the worker is
+    /// given up.
+    pub fn job_timeout(&self) -> Duration {
+        (self.timeout * 2).max(limits::DATABASE_IO_TIMEOUT_MIN)
+    }
+}
+
+/// What becomes of the counter when another server takes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failover {
+    /// It is closed until an operator has opened it there.
+    #[default]
+    Stop,
+    /// It goes on there: for databases whose fail-over loses nothing.
+    Continue,
 }
 
 /// The address of a MySQL server.
@@ -103,4 +133,45 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
     }
+}
+
+/// The password of the MySQL user, and where a newer one may be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// It stays as it is; empty for none.
+    Fixed(Secret),
+    /// It is in a file, which is read again for every connection: such files are rotated.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What it held at the start, for moments in which it can't be read.
+        at_start: Secret,
+    },
+}
+
+impl Password {
+    /// The password as it is now.
+    pub fn read(&self) -> Secret {
+        match self {
+            Password::Fixed(secret) => secret.clone(),
+            Password::File { path, at_start } => read_secret(path).unwrap_or(at_start.clone()),
+        }
+    }
+}
+
+impl From<Secret> for Password {
+    fn from(secret: Secret) -> Password {
+        Password::Fixed(secret)
+    }
+}
+
+/// The text of a file without its trailing newline; `None` when it can't be a password's.
+fn read_secret(path: &Path) -> Option<Secret> {
+    let mut text = String::new();
+    let file = File::open(path).ok()?;
+    let mut bounded = file.take(limits::SECRET_FILE_BYTES_MAX + 1);
+    bounded.read_to_string(&mut text).ok()?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    (text.len() as u64 <= limits::SECRET_FILE_BYTES_MAX).then(|| Secret::new(line))
 }

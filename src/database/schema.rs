@@ -5,14 +5,25 @@
 //! have been.
 
 use std::fmt;
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Row};
 
-use super::session::{self, Server};
-use super::{DatabaseError, Settings, Warning};
+use super::driver::{Deadline, Link, column, guarded, random, within};
+use super::identity::{CLOSED, Identity, Variables};
+use super::look::{self, ADDED_COLUMNS, Found, LEASE_COLUMN, differ, look};
+use super::session::Session;
+use super::Settings;
+use crate::counter::{Epoch, Owner, View, Warning};
+use crate::fault::{Fault, FaultKind};
 use crate::limits;
 use crate::ticket::{COUNTER_SEED, Numbering};
+
+mod advance;
+mod column;
+
+pub use advance::{Advanced, advance, set_lease};
+pub use column::{ColumnReport, check_column};
 
 /// The table of `sql/create_settings.sql`.
 const SETTINGS_TABLE: &str = "tickr_settings";
@@ -22,62 +33,66 @@ const NEW_TABLE: &str = "tickets_new_";
 /// A table or database of that name exists already.
 const ER_DB_CREATE_EXISTS: u16 = 1007;
 const ER_TABLE_EXISTS_ERROR: u16 = 1050;
+const ER_DUP_FIELDNAME: u16 = 1060;
 const ER_DUP_ENTRY: u16 = 1062;
 
-/// What [`create`] had to create; the rest was there already.
+/// What [`create`] had to do; the rest was there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
-    /// The database.
+    /// The database was created.
     pub database: bool,
-    /// The table with its counter row.
+    /// The table with its counter row was created.
     pub table: bool,
-    /// The stored settings.
+    /// The settings were stored.
     pub settings: bool,
+    /// Columns were added that an older version did not have.
+    pub columns: bool,
+    /// The counter was opened for the first time.
+    pub opened: bool,
 }
 
 impl fmt::Display for Created {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
-            (self.database, "the database"),
-            (self.table, "the table `tickets` with its counter"),
-            (self.settings, "the stored settings"),
+            (self.database, "created the database"),
+            (self.table, "created the table `tickets` with its counter"),
+            (self.settings, "stored the settings"),
+            (
+                self.columns,
+                "added the columns that an older version lacks",
+            ),
+            (self.opened, "opened the counter on this server"),
         ];
-        let list = |wanted: bool| {
-            let chosen = parts.iter().filter(|(created, _)| *created == wanted);
-            chosen.map(|(_, part)| *part).collect::<Vec<_>>().join(", ")
-        };
-        match (list(true), list(false)) {
-            (created, there) if created.is_empty() => {
-                write!(f, "nothing to do: {there} are there already")
-            }
-            (created, there) if there.is_empty() => write!(f, "created {created}"),
-            (created, there) => write!(f, "created {created}; {there}: there already"),
+        let done: Vec<&str> = parts
+            .iter()
+            .filter_map(|&(done, part)| done.then_some(part))
+            .collect();
+        match done.is_empty() {
+            true => write!(f, "nothing to do: everything exists already"),
+            false => write!(f, "{}", done.join(", ")),
         }
     }
 }
 
 /// Creates the database (if it is missing and the user may), the table with its counter row, and
-/// the stored settings. What is there already stays as it is, a counter of the original Tickr
-/// included, whose table takes the settings beside it as they are given.
-pub fn create(settings: &Settings, numbering: &Numbering) -> Result<Created, DatabaseError> {
-    let (mut conn, database) = connect_or_create(settings)?;
-    let stored = session::stored_settings(&mut conn)?;
-    differ(stored, numbering)?;
-    let table = match session::read_counter(&mut conn) {
-        Ok(_) => false,
-        Err(DatabaseError::NoTable { .. }) if stored.is_some() => {
-            return Err(DatabaseError::TableGone);
+/// the stored settings, and adds the columns that a table of the original or of version 0.1 lacks,
+/// beside running processes of those. A counter that was never opened is opened on this server.
+/// What is there already stays as it is; the lease is stored with the settings.
+pub fn create(
+    settings: &Settings,
+    numbering: &Numbering,
+    lease: Duration,
+) -> Result<Created, Fault> {
+    guarded(|| {
+        let (mut desk, database) = Desk::open_or_create(settings)?;
+        let mut created = desk.upgrade(Some((numbering, lease)))?;
+        created.database = database;
+        // Somebody else may have stored others in between.
+        let found = desk.look()?;
+        match found.problems(numbering).into_iter().next() {
+            None => Ok(created),
+            Some(problem) => Err(problem),
         }
-        Err(DatabaseError::NoTable { .. }) => create_tickets(&mut conn, COUNTER_SEED)?,
-        Err(error) => return Err(error),
-    };
-    let settings = stored.is_none() && store_settings(&mut conn, numbering)?;
-    // Somebody else may have stored others in between.
-    session::verify(&mut conn, numbering)?;
-    Ok(Created {
-        database,
-        table,
-        settings,
     })
 }
 
@@ -86,10 +101,12 @@ pub fn create(settings: &Settings, numbering: &Numbering) -> Result<Created, Dat
 pub struct Report {
     /// The version, as the server spells it.
     pub server_version: String,
+    /// What the server is called as an owner.
+    pub server_identity: String,
     /// The engine of the table; `None` when the table is not there.
     pub engine: Option<String>,
-    /// The counter; `None` when there is none.
-    pub counter: Option<u64>,
+    /// The row; `None` when there is none.
+    pub row: Option<View>,
     /// The stored settings; `None` when there are none.
     pub stored: Option<Numbering>,
     /// The settings that were given.
@@ -97,18 +114,23 @@ pub struct Report {
     /// What weakens the promise.
     pub warnings: Vec<Warning>,
     /// What keeps a node with the given settings from serving; empty when nothing does.
-    pub problems: Vec<DatabaseError>,
+    pub problems: Vec<Fault>,
 }
 
 impl Report {
+    /// The counter; `None` when there is none.
+    pub fn counter(&self) -> Option<u64> {
+        self.row.as_ref().map(|view| view.id)
+    }
+
     /// The last ticket that was reserved; `None` before the first, and without a counter.
     pub fn last_ticket(&self) -> Option<u64> {
-        self.given.ticket(self.counter?)
+        self.given.ticket(self.counter()?)
     }
 
     /// How many tickets this node has left up to `ceiling`; `None` without a counter.
     pub fn headroom(&self, ceiling: u64) -> Option<u64> {
-        Some(self.given.headroom(self.counter?, ceiling))
+        Some(self.given.headroom(self.counter()?, ceiling))
     }
 }
 
@@ -116,13 +138,18 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |value: Option<u64>| value.map_or("none".to_owned(), |n| n.to_string());
         let stored = self.stored.map_or("none".to_owned(), |n| n.to_string());
-        writeln!(f, "server            {}", self.server_version)?;
-        writeln!(
-            f,
-            "engine            {}",
-            self.engine.as_deref().unwrap_or("none")
-        )?;
-        writeln!(f, "counter           {}", number(self.counter))?;
+        let engine = self.engine.as_deref().unwrap_or("none");
+        let foreign = crate::fault::Foreign;
+        writeln!(f, "server            {}", foreign(&self.server_version))?;
+        writeln!(f, "identity          {}", foreign(&self.server_identity))?;
+        writeln!(f, "engine            {}", foreign(engine))?;
+        writeln!(f, "counter           {}", number(self.counter()))?;
+        if let Some(view) = &self.row {
+            writeln!(f, "state             {}", state(view))?;
+            writeln!(f, "mark              {}", view.mark)?;
+            writeln!(f, "epoch             {}", view.epoch.number)?;
+            writeln!(f, "lease             {} s", view.lease.as_secs())?;
+        }
         writeln!(f, "last ticket       {}", number(self.last_ticket()))?;
         writeln!(f, "stored settings   {stored}")?;
         writeln!(f, "given settings    {}", self.given)?;
@@ -146,298 +173,398 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks at everything and changes nothing. An error means that it could not look.
-pub fn check(settings: &Settings, numbering: &Numbering) -> Result<Report, DatabaseError> {
-    let mut conn = connect(settings)?;
-    let server = Server::of(&mut conn)?;
-    let engine = session::table_engine(&mut conn)?;
-    let mut problems = Vec::new();
-    let stored = note(session::stored_settings(&mut conn), &mut problems)?.flatten();
-    let counter = match session::read_counter(&mut conn) {
-        Err(DatabaseError::NoTable { .. }) if stored.is_some() => Err(DatabaseError::TableGone),
-        read => read,
-    };
-    let counter = note(counter, &mut problems)?;
-    if counter.is_some() && stored.is_none() && problems.is_empty() {
-        problems.push(DatabaseError::NoSettings);
+/// Whether a row is open, and if not, why.
+fn state(view: &View) -> String {
+    match why_closed(view) {
+        None => "open".to_owned(),
+        Some(why) => format!("closed: {why}"),
     }
-    problems.extend(differ(stored, numbering).err());
-    if let Some(counter) = counter.filter(|&counter| counter >= numbering.last_base()) {
-        problems.push(DatabaseError::NumbersExhausted { counter });
-    }
-    Ok(Report {
-        warnings: server.warnings(engine.as_ref()),
-        server_version: server.version,
-        engine: engine.map(|engine| engine.name),
-        counter,
-        stored,
-        given: *numbering,
-        problems,
-    })
 }
 
-/// Puts what an operator has to mend among the problems; any other error is returned.
-fn note<T>(
-    result: Result<T, DatabaseError>,
-    problems: &mut Vec<DatabaseError>,
-) -> Result<Option<T>, DatabaseError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.needs_operator() => {
-            problems.push(error);
-            Ok(None)
-        }
-        Err(error) => Err(error),
+fn why_closed(view: &View) -> Option<String> {
+    match &view.owner {
+        Owner::Closed => Some("by an operator, or by `tickr db advance` at work".to_owned()),
+        Owner::Nobody => Some(
+            "it was never opened, or an old program has replaced the row: stop that program"
+                .to_owned(),
+        ),
+        Owner::Elsewhere { owner, here } => Some(format!(
+            "it belongs to the server {owner}, and this is {here}"
+        )),
+        Owner::Here if view.mark > view.id => Some(format!(
+            "tickets up to base id {} may have been issued, and the row says {}",
+            view.mark, view.id
+        )),
+        Owner::Here => None,
     }
+}
+
+/// Looks at everything that serving looks at, rehearses a reservation, and changes nothing. An
+/// error means that it could not look.
+pub fn check(settings: &Settings, numbering: &Numbering) -> Result<Report, Fault> {
+    guarded(|| {
+        let mut desk = Desk::open(settings)?;
+        let found = desk.look()?;
+        let mut problems = found.problems(numbering);
+        let row = found.row.clone().ok();
+        if let Some(view) = &row {
+            if view.id >= numbering.last_base() {
+                let said = format!("the counter is {}", view.id);
+                problems.push(Fault::new(FaultKind::NumbersExhausted, said));
+            }
+            if problems.is_empty() && view.read_only {
+                problems.push(FaultKind::ReadOnly.into());
+            }
+            if let Some(why) = why_closed(view).filter(|_| problems.is_empty()) {
+                problems.push(Fault::new(FaultKind::Closed, why));
+            }
+        }
+        let mut warnings = desk.variables.warnings();
+        warnings.extend(found.warning());
+        let report = Report {
+            server_identity: desk.here()?,
+            server_version: desk.variables.version.clone(),
+            engine: found.engine().map(|engine| engine.name.clone()),
+            row,
+            stored: found.stored.ok().flatten().map(|stored| stored.numbering),
+            given: *numbering,
+            warnings,
+            problems,
+        };
+        if !report.problems.is_empty() {
+            return Ok(report);
+        }
+        let deadline = Deadline::after(limits::DATABASE_COMMAND_TIMEOUT);
+        let rehearsed = Session::on(desk.link, settings, numbering, deadline).and_then(
+            |(mut session, found)| match found {
+                crate::counter::Found::Connected { view, .. } => session.rehearse(&view),
+                _ => Ok(()),
+            },
+        );
+        Ok(Report {
+            problems: rehearsed.err().into_iter().collect(),
+            ..report
+        })
+    })
 }
 
 /// How [`migrate`] ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Migrated {
-    /// The table was on a transactional engine already.
-    NothingToDo {
-        /// The engine.
-        engine: String,
-    },
-    /// The table is InnoDB now, and its counter is what it was.
-    Done {
-        /// The engine it had.
-        from: String,
-        /// The counter, the same before and after.
-        counter: u64,
-    },
+pub struct Migrated {
+    /// The engine that the table had, when it is another one now; the counter is what it was.
+    pub from: Option<String>,
+    /// What an older version lacked was added.
+    pub added: bool,
+    /// The counter.
+    pub counter: u64,
 }
 
 impl fmt::Display for Migrated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Migrated::NothingToDo { engine } => {
-                write!(
-                    f,
-                    "nothing to do: the table `tickets` uses {engine} already"
-                )
-            }
-            Migrated::Done { from, counter } => write!(
-                f,
-                "the table `tickets` went from {from} to InnoDB; its counter is {counter}, as \
-                 before"
-            ),
+        if let Some(from) = &self.from {
+            let counter = self.counter;
+            write!(f, "converted the table `tickets` from {from} to InnoDB; ")?;
+            write!(f, "the counter is still {counter}")?;
+        } else {
+            write!(f, "the table `tickets` is transactional already")?;
+        }
+        match self.added {
+            true => write!(f, "; added the columns that an older version lacks"),
+            false => Ok(()),
         }
     }
 }
 
-/// Turns the table into InnoDB. Whoever writes to it meanwhile waits, and nothing is lost.
-pub fn migrate(settings: &Settings) -> Result<Migrated, DatabaseError> {
-    let mut conn = connect(settings)?;
-    let engine = session::table_engine(&mut conn)?;
-    // Also says that there is no table, or no row.
-    session::read_counter(&mut conn)?;
-    let from = match engine {
-        Some(engine) if engine.transactional => {
-            return Ok(Migrated::NothingToDo {
-                engine: engine.name,
-            });
+/// Converts the table to InnoDB, and adds what an older version lacks. Whoever writes to the table
+/// meanwhile waits, and nothing is lost.
+pub fn migrate(settings: &Settings) -> Result<Migrated, Fault> {
+    guarded(|| {
+        let mut desk = Desk::open(settings)?;
+        let found = desk.look()?;
+        if !found.has_table() {
+            return Err(found.row.err().unwrap_or(FaultKind::NoTable.into()));
         }
-        engine => engine.map_or_else(String::new, |engine| engine.name),
-    };
-    conn.query_drop(include_str!("../../sql/lock_tickets.sql"))?;
-    let before = session::read_counter(&mut conn)?;
-    conn.query_drop(include_str!("../../sql/migrate_tickets.sql"))?;
-    let counter = session::read_counter(&mut conn)?;
-    conn.query_drop(include_str!("../../sql/unlock_tickets.sql"))?;
-    if counter != before {
-        return Err(DatabaseError::CounterAltered {
-            reserved: before,
+        // Also says that there is no row.
+        let mut counter = found.row.as_ref().map_err(Clone::clone)?.id;
+        let mut from = None;
+        if let Some(engine) = found.engine().filter(|engine| !engine.transactional) {
+            desk.link.run(include_str!("../../sql/lock_tickets.sql"))?;
+            let before = desk.counter()?;
+            desk.link
+                .run(include_str!("../../sql/migrate_tickets.sql"))?;
+            counter = desk.counter()?;
+            desk.link
+                .run(include_str!("../../sql/unlock_tickets.sql"))?;
+            if counter != before {
+                let said = format!("it went from {before} to {counter}");
+                return Err(Fault::new(FaultKind::CounterAltered, said));
+            }
+            from = Some(engine.name.clone());
+        }
+        let upgraded = desk.upgrade(None)?;
+        Ok(Migrated {
+            from,
+            added: upgraded.columns,
             counter,
-        });
-    }
-    Ok(Migrated::Done { from, counter })
-}
-
-/// How [`advance`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advanced {
-    /// Every later ticket was above it already.
-    NothingToDo {
-        /// The counter, as it is.
-        counter: u64,
-    },
-    /// The counter went forward.
-    Moved {
-        /// The counter, as it is now.
-        counter: u64,
-    },
-    /// The counter was missing, and is there again.
-    Restored {
-        /// The counter, as it is now.
-        counter: u64,
-    },
-}
-
-impl fmt::Display for Advanced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Advanced::NothingToDo { counter } => write!(
-                f,
-                "nothing to do: with the counter at {counter}, every later ticket is above that \
-                 already"
-            ),
-            Advanced::Moved { counter } => write!(f, "the counter is {counter} now"),
-            Advanced::Restored { counter } => {
-                write!(
-                    f,
-                    "the counter was missing; it is there again, at {counter}"
-                )
-            }
-        }
-    }
-}
-
-/// Moves the counter forward so far that every later ticket is above `past`; never backwards. Only
-/// this brings back a missing counter row or table. Safe beside running nodes.
-pub fn advance(
-    settings: &Settings,
-    numbering: &Numbering,
-    past: u64,
-) -> Result<Advanced, DatabaseError> {
-    let mut conn = connect(settings)?;
-    let stored = session::stored_settings(&mut conn)?;
-    differ(stored, numbering)?;
-    let Some(target) = numbering.counter_past(past) else {
-        let counter = session::read_counter(&mut conn)?;
-        return Err(DatabaseError::NumbersExhausted { counter });
-    };
-    match session::read_counter(&mut conn) {
-        Ok(_) => {}
-        Err(DatabaseError::NoTable { .. }) if stored.is_some() => {
-            if create_tickets(&mut conn, target)? {
-                return Ok(Advanced::Restored { counter: target });
-            }
-        }
-        Err(DatabaseError::NoCounterRow) => {
-            if seed(&mut conn, "tickets", target)? {
-                return Ok(Advanced::Restored { counter: target });
-            }
-        }
-        Err(error) => return Err(error),
-    }
-    conn.exec_drop(include_str!("../../sql/advance.sql"), (target, target))?;
-    let moved = conn.affected_rows() == 1;
-    let counter = session::read_counter(&mut conn)?;
-    Ok(if moved {
-        Advanced::Moved { counter }
-    } else {
-        Advanced::NothingToDo { counter }
+        })
     })
 }
 
 /// Drops the database and all that is in it, if `confirm` is its name and nothing in it is another
 /// program's.
-pub fn drop_database(settings: &Settings, confirm: &str) -> Result<(), DatabaseError> {
+pub fn drop_database(settings: &Settings, confirm: &str) -> Result<(), Fault> {
     if confirm != settings.name {
-        return Err(DatabaseError::NotConfirmed {
-            name: settings.name.clone(),
+        let said = format!("`--confirm {}`", settings.name);
+        return Err(Fault::new(FaultKind::NotConfirmed, said));
+    }
+    guarded(|| {
+        let mut link = connect(settings, Some(&settings.name))?;
+        let rows = link.query(
+            include_str!("../../sql/tables.sql"),
+            limits::DATABASE_NAMES_MAX,
+        )?;
+        let names = rows.into_iter().map(|mut row| column(&mut row, 0));
+        let tables = names.collect::<Result<Vec<String>, Fault>>()?;
+        let is_ours = |table: &String| {
+            ["tickets", SETTINGS_TABLE].contains(&table.as_str()) || table.starts_with(NEW_TABLE)
+        };
+        let is_set_up = tables.iter().any(|table| table == SETTINGS_TABLE);
+        if !tables.iter().all(is_ours) || (!tables.is_empty() && !is_set_up) {
+            return Err(Fault::new(FaultKind::NotOnlyOurs, tables.join(", ")));
+        }
+        let drop = include_str!("../../sql/drop_database.sql");
+        link.run(&drop.replace("{database}", &quoted(&settings.name)))?;
+        Ok(())
+    })
+}
+
+/// A connection of a command, and the server that it leads to.
+struct Desk {
+    link: Link,
+    variables: Variables,
+    identity: Identity,
+}
+
+impl Desk {
+    fn open(settings: &Settings) -> Result<Desk, Fault> {
+        let mut link = connect(settings, Some(&settings.name))?;
+        let variables = Variables::of(&mut link)?;
+        if variables.is_galera() {
+            link.run(include_str!("../../sql/sync_reads.sql"))?;
+        }
+        // Whether a row is open is told for the server, also where serving does not care.
+        let identity = variables.identity(settings.failover)?;
+        Ok(Desk {
+            link,
+            variables,
+            identity,
+        })
+    }
+
+    /// A user without the privilege to create databases can use one that is there, so connecting
+    /// to it comes first. To a user without privileges MySQL denies that a database is missing.
+    fn open_or_create(settings: &Settings) -> Result<(Desk, bool), Fault> {
+        match Desk::open(settings) {
+            Err(fault) if matches!(fault.kind, FaultKind::NoDatabase | FaultKind::AccessDenied) => {
+            }
+            opened => return opened.map(|desk| (desk, false)),
+        }
+        let mut link = connect(settings, None)?;
+        let create = include_str!("../../sql/create_database.sql");
+        let create = create.replace("{database}", &quoted(&settings.name));
+        let created = unless(link.query_drop(create), ER_DB_CREATE_EXISTS)?;
+        Ok((Desk::open(settings)?, created))
+    }
+
+    fn look(&mut self) -> Result<Found, Fault> {
+        look(&mut self.link, &self.identity)
+    }
+
+    /// What this server is called as an owner.
+    fn here(&mut self) -> Result<String, Fault> {
+        let query = self.identity.fill(include_str!("../../sql/identity.sql"));
+        let mut rows = self.link.query(&query, 1)?;
+        match rows.first_mut() {
+            Some(row) => column(row, 0),
+            None => Err(FaultKind::Protocol.into()),
+        }
+    }
+
+    /// The counter alone, as under a lock of one table.
+    fn counter(&mut self) -> Result<u64, Fault> {
+        let rows = self.link.query(include_str!("../../sql/counter.sql"), 2)?;
+        look::view(rows, &self.identity).map(|view| view.id)
+    }
+
+    /// Makes everything that is missing, and opens a counter that was never opened. Without
+    /// settings to store, only what is there is brought up to date.
+    fn upgrade(&mut self, new: Option<(&Numbering, Duration)>) -> Result<Created, Fault> {
+        let found = self.look()?;
+        let stored = found.stored.clone()?;
+        if let (Some((given, _)), Some(stored)) = (new, stored) {
+            differ(&stored.numbering, given)?;
+        }
+        let mut created = Created {
+            database: false,
+            table: false,
+            settings: false,
+            columns: false,
+            opened: false,
+        };
+        if found.has_table() {
+            if let Some(foreign) = found.foreign() {
+                return Err(foreign);
+            }
+            created.columns = self.add_columns(&found)?;
+        } else if found.has_settings_table() && stored.is_some() {
+            return Err(FaultKind::TableGone.into());
+        } else if matches!(&found.row, Err(fault) if fault.kind != FaultKind::NoTable) {
+            return found.row.map(|_| created);
+        } else {
+            let row = self.opened(COUNTER_SEED, 1)?;
+            created.table = self.create_tickets(&row)?;
+        }
+        if let Some((numbering, lease)) = new {
+            created.settings = stored.is_none() && self.store_settings(numbering, lease)?;
+        }
+        let open = self.identity.fill(include_str!("../../sql/open_new.sql"));
+        let here = self.here()?;
+        let open = self.link.prep(open)?;
+        let tag = random()?;
+        let values = (&here, tag, COUNTER_SEED, &here);
+        created.opened = self.link.change(&open, values)?.rows == 1;
+        Ok(created)
+    }
+
+    /// Adds the columns that the tables lack, online. False when none is lacking, or when somebody
+    /// else has added them at the same time.
+    fn add_columns(&mut self, found: &Found) -> Result<bool, Fault> {
+        let mut added = false;
+        // One after the other: of two who add at once, each makes what the other has not.
+        for (name, definition) in found.missing_columns() {
+            added |= self.add_column("tickets", name, definition)?;
+        }
+        if found.has_settings_table() && !found.has_lease() {
+            let definition = "INT UNSIGNED NOT NULL DEFAULT 10";
+            added |= self.add_column(SETTINGS_TABLE, LEASE_COLUMN, definition)?;
+        }
+        Ok(added)
+    }
+
+    fn add_column(&mut self, table: &str, name: &str, definition: &str) -> Result<bool, Fault> {
+        let statement = include_str!("../../sql/add_columns.sql")
+            .replace("{table}", table)
+            .replace("{added}", &format!("ADD COLUMN {name} {definition}"));
+        unless(self.link.query_drop(statement), ER_DUP_FIELDNAME)
+    }
+
+    /// A row that is open on this server.
+    fn opened(&mut self, id: u64, epoch: u64) -> Result<Seed, Fault> {
+        Ok(Seed {
+            id,
+            owner: self.here()?,
+            epoch: Epoch {
+                number: epoch,
+                tag: random()?,
+            },
+            mark: 0,
+        })
+    }
+
+    /// Creates the table with its row, both at once: nobody ever sees the one without the other.
+    /// False when somebody else has created it.
+    fn create_tickets(&mut self, row: &Seed) -> Result<bool, Fault> {
+        let mut names = self
+            .link
+            .query(include_str!("../../sql/unique_name.sql"), 1)?;
+        let name: Option<String> = match names.first_mut() {
+            Some(row) => column(row, 0)?,
+            None => None,
+        };
+        let name = name.ok_or_else(|| Fault::new(FaultKind::Protocol, "UUID() is NULL"))?;
+        let table = quoted(&name);
+        let definitions = ADDED_COLUMNS.map(|(name, definition)| format!("{name} {definition}"));
+        let with_table = |statement: &str| {
+            statement
+                .replace("{table}", &table)
+                .replace("{added}", &definitions.join(",\n    "))
+        };
+        self.link
+            .run(&with_table(include_str!("../../sql/create_tickets.sql")))?;
+        let published = self.seed(&name, row).and_then(|_| {
+            let publish = with_table(include_str!("../../sql/publish_tickets.sql"));
+            unless(self.link.query_drop(publish), ER_TABLE_EXISTS_ERROR)
         });
+        if published != Ok(true) {
+            self.link
+                .run(&with_table(include_str!("../../sql/discard_tickets.sql")))?;
+        }
+        published
     }
-    let mut conn = connect(settings)?;
-    let rows: Vec<Row> = conn.query(include_str!("../../sql/tables.sql"))?;
-    let names = rows.into_iter().map(|mut row| session::column(&mut row, 0));
-    let tables = names.collect::<Result<Vec<String>, DatabaseError>>()?;
-    let is_ours = |table: &String| {
-        ["tickets", SETTINGS_TABLE].contains(&table.as_str()) || table.starts_with(NEW_TABLE)
-    };
-    let is_set_up = tables.iter().any(|table| table == SETTINGS_TABLE);
-    if !tables.iter().all(is_ours) || (!tables.is_empty() && !is_set_up) {
-        return Err(DatabaseError::NotOnlyOurs {
-            name: settings.name.clone(),
-            tables,
-        });
+
+    /// Puts the counter row into a table; false when there is one.
+    fn seed(&mut self, table: &str, row: &Seed) -> Result<bool, Fault> {
+        let insert = include_str!("../../sql/seed_counter.sql").replace("{table}", &quoted(table));
+        let insert = self.link.prep(insert)?;
+        let Seed {
+            id,
+            owner,
+            epoch,
+            mark,
+        } = row;
+        let values = (id, owner, epoch.number, epoch.tag, mark);
+        unless(self.link.exec_drop(&insert, values), ER_DUP_ENTRY)
     }
-    let drop = include_str!("../../sql/drop_database.sql");
-    conn.query_drop(drop.replace("{database}", &quoted(&settings.name)))?;
-    Ok(())
-}
 
-fn connect(settings: &Settings) -> Result<Conn, DatabaseError> {
-    connect_to(settings, Some(&settings.name))
-}
-
-fn connect_to(settings: &Settings, database: Option<&str>) -> Result<Conn, DatabaseError> {
-    // MySQL gives up on a lock before the connection gives up on MySQL.
-    let lock_wait = limits::DATABASE_COMMAND_TIMEOUT / 2;
-    let mut conn = session::connect(settings, database, limits::DATABASE_COMMAND_TIMEOUT)?;
-    session::begin(&mut conn, lock_wait)?;
-    Ok(conn)
-}
-
-/// A user without the privilege to create databases can use one that is there, so connecting to it
-/// comes first. To a user without privileges MySQL denies that a database is missing.
-fn connect_or_create(settings: &Settings) -> Result<(Conn, bool), DatabaseError> {
-    match connect(settings) {
-        Err(DatabaseError::NoDatabase { .. } | DatabaseError::AccessDenied { .. }) => {}
-        connected => return connected.map(|conn| (conn, false)),
+    /// Stores the settings; false when there are some.
+    fn store_settings(&mut self, numbering: &Numbering, lease: Duration) -> Result<bool, Fault> {
+        self.link
+            .run(include_str!("../../sql/create_settings.sql"))?;
+        let values = (
+            numbering.max_nodes(),
+            numbering.starting_offset(),
+            numbering.node_number(),
+            lease.as_secs(),
+        );
+        let store = self
+            .link
+            .prep(include_str!("../../sql/store_settings.sql"))?;
+        Ok(self.link.change(&store, values)?.rows == 1)
     }
-    let mut conn = connect_to(settings, None)?;
-    let create = include_str!("../../sql/create_database.sql");
-    let result = conn.query_drop(create.replace("{database}", &quoted(&settings.name)));
-    let created = unless(result, ER_DB_CREATE_EXISTS)?;
-    Ok((connect(settings)?, created))
 }
 
-/// Creates the table with its row, both at once: nobody ever sees the one without the other.
-/// False when somebody else has created it.
-fn create_tickets(conn: &mut Conn, counter: u64) -> Result<bool, DatabaseError> {
-    let name: Option<String> = conn.query_first(include_str!("../../sql/unique_name.sql"))?;
-    let name = name.ok_or_else(|| DatabaseError::protocol("no UUID"))?;
-    let table = quoted(&name);
-    let with_table = |statement: &str| statement.replace("{table}", &table);
-    conn.query_drop(with_table(include_str!("../../sql/create_tickets.sql")))?;
-    let published = seed(conn, &name, counter).and_then(|_| {
-        let publish = with_table(include_str!("../../sql/publish_tickets.sql"));
-        unless(conn.query_drop(publish), ER_TABLE_EXISTS_ERROR)
-    });
-    if published != Ok(true) {
-        conn.query_drop(with_table(include_str!("../../sql/discard_tickets.sql")))?;
-    }
-    published
+/// A counter row to be inserted.
+struct Seed {
+    id: u64,
+    owner: String,
+    epoch: Epoch,
+    mark: u64,
 }
 
-/// Puts the counter row into a table; false when there is one.
-fn seed(conn: &mut Conn, table: &str, counter: u64) -> Result<bool, DatabaseError> {
-    let insert = include_str!("../../sql/seed_counter.sql")
-        .replace("{table}", &quoted(table))
-        .replace("{counter}", &counter.to_string());
-    unless(conn.query_drop(insert), ER_DUP_ENTRY)
-}
-
-/// Stores the settings; false when there are some.
-fn store_settings(conn: &mut Conn, numbering: &Numbering) -> Result<bool, DatabaseError> {
-    conn.query_drop(include_str!("../../sql/create_settings.sql"))?;
-    let values = (
-        numbering.max_nodes(),
-        numbering.starting_offset(),
-        numbering.node_number(),
-    );
-    conn.exec_drop(include_str!("../../sql/store_settings.sql"), values)?;
-    Ok(conn.affected_rows() == 1)
-}
-
-fn differ(stored: Option<Numbering>, given: &Numbering) -> Result<(), DatabaseError> {
-    match stored.filter(|stored| stored != given) {
-        None => Ok(()),
-        Some(stored) => Err(DatabaseError::SettingsDiffer {
-            stored,
-            given: *given,
-        }),
-    }
+fn connect(settings: &Settings, database: Option<&str>) -> Result<Link, Fault> {
+    let deadline = Deadline::after(limits::DATABASE_COMMAND_CONNECT);
+    let settings = settings.clone();
+    let database = database.map(str::to_owned);
+    within(deadline, move || {
+        // MySQL gives up on a lock before the connection gives up on MySQL.
+        let lock_wait = limits::DATABASE_COMMAND_TIMEOUT / 2;
+        let io_timeout = limits::DATABASE_COMMAND_TIMEOUT;
+        Link::open(
+            &settings,
+            database.as_deref(),
+            io_timeout,
+            lock_wait,
+            deadline,
+        )
+    })
 }
 
 /// False when it failed with the error `code`, which means that it was done before.
-fn unless(result: mysql::Result<()>, code: u16) -> Result<bool, DatabaseError> {
+fn unless(result: mysql::Result<()>, code: u16) -> Result<bool, Fault> {
     match result {
         Ok(()) => Ok(true),
         Err(mysql::Error::MySqlError(error)) if error.code == code => Ok(false),
-        Err(error) => Err(DatabaseError::from(error)),
+        Err(error) => Err(Fault::from(error)),
     }
 }
 

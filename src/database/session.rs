@@ -1,455 +1,288 @@
 //! One connection to MySQL, and the only SQL of the hot path: one statement that moves the counter,
-//! and one that reads it.
+//! one that reads the row, and one that closes it.
 //!
 //! A session owes nothing to the server's defaults: it sets every variable that could change what
-//! its statements mean, and looks at the stored settings before anything is reserved over it.
+//! its statements mean (`docs/driver.md` goes through the lists), and looks at everything that is
+//! stored before anything is reserved over it.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::thread;
 
-use mysql::prelude::{FromValue, Queryable};
-use mysql::{Conn, DriverError, Opts, OptsBuilder, Row, SslOpts, Statement};
+use mysql::prelude::Queryable;
+use mysql::{Params, Statement};
 
-use super::{DatabaseError, Host, Settings, Tls};
+use super::Settings;
+use super::driver::{Deadline, Done, Link, column, guarded};
+use super::identity::{Identity, Variables};
+use super::look::{look, view};
+use crate::counter::{Epoch, Found, Memory, Server, View, Warning};
+use crate::fault::{Fault, FaultKind};
 use crate::limits;
 use crate::ticket::{Block, Numbering};
 
-/// A connection that may reserve: set up, and its settings verified.
+/// A connection that may reserve: set up, and what is stored verified.
 pub struct Session {
-    conn: Conn,
+    link: Link,
+    identity: Identity,
+    /// Precedes each statement that changes the row.
+    pin: Option<Statement>,
     reserve: Statement,
-    counter: Statement,
+    read: Statement,
+    close: Statement,
     numbering: Numbering,
-}
-
-/// What was found when a session was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// The counter, before anything was reserved over this session.
-    pub counter: u64,
-    /// The version, as the server spells it.
-    pub server_version: String,
-    /// What makes the promise weaker than it looks.
-    pub warnings: Vec<Warning>,
-}
-
-/// Something about the server that weakens the promise that no ticket is given twice, or that will
-/// keep tickets from being reserved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// The engine of the table does not survive a crash of the server.
-    NotTransactional {
-        /// Its name.
-        engine: String,
-    },
-    /// `innodb_flush_log_at_trx_commit` lets a commit return before it is on disk.
-    CommitNotFlushed {
-        /// The value of the variable.
-        value: String,
-    },
-    /// There is a binary log, and `sync_binlog` lets a commit return before it is in there.
-    BinaryLogNotSynced {
-        /// The value of the variable.
-        value: String,
-    },
-    /// The server is read-only for ordinary users.
-    ReadOnly,
+    /// Reads until the warnings are looked at again.
+    until_warnings: u32,
+    /// What the engine of the table makes of the promise; it does not change by itself.
+    engine: Option<Warning>,
 }
 
 impl Session {
-    /// Connects, sets the session up, verifies that the settings stored beside the counter are
-    /// `numbering`, and reads the counter.
+    /// Connects, ends the connection that this one replaces, sets the session up, verifies what is
+    /// stored, and reads the row.
     pub fn open(
         settings: &Settings,
         numbering: &Numbering,
-    ) -> Result<(Session, Opened), DatabaseError> {
-        let io_timeout = (settings.timeout * 2).max(limits::DATABASE_IO_TIMEOUT_MIN);
-        let mut conn = connect(settings, Some(&settings.name), io_timeout)?;
-        begin(&mut conn, settings.timeout)?;
-        let server = Server::of(&mut conn)?;
-        if server.is_galera() {
-            // Else a node that lags behind the others shows a counter from the past.
-            conn.query_drop(include_str!("../../sql/sync_reads.sql"))?;
-        }
-        let engine = table_engine(&mut conn)?;
-        let counter = verify(&mut conn, numbering)?;
-        let reserve = conn.prep(include_str!("../../sql/reserve.sql"))?;
-        let read = conn.prep(include_str!("../../sql/counter.sql"))?;
-        let session = Session {
-            conn,
-            reserve,
-            counter: read,
-            numbering: *numbering,
-        };
-        let opened = Opened {
-            counter,
-            warnings: server.warnings(engine.as_ref()),
-            server_version: server.version,
-        };
-        Ok((session, opened))
-    }
-
-    /// Reserves `count` base ids, at least one. When this returns, the block is committed.
-    pub fn reserve(&mut self, count: u64) -> Result<Block, DatabaseError> {
-        assert!(count > 0, "a reservation is for at least one base id");
-        let last_base = self.numbering.last_base();
-        let Some(counter_max) = last_base.checked_sub(count) else {
-            let counter = self.counter()?;
-            return Err(DatabaseError::NumbersExhausted { counter });
-        };
-        // `LAST_INSERT_ID(expr)` comes back in the OK packet of the same round trip:
-        // https://dev.mysql.com/doc/refman/8.4/en/information-functions.html
-        let result = self.conn.exec_iter(&self.reserve, (count, counter_max))?;
-        let rows = result.affected_rows();
-        let last = result.last_insert_id();
-        drop(result);
-        if rows != 1 {
-            return Err(self.not_one_row(rows, counter_max)?);
-        }
-        let block = last
-            .filter(|&last| last <= last_base)
-            .and_then(|last| Block::ending_at(last, count));
-        match block {
-            Some(block) => Ok(block),
-            // With any trigger on the table, no value comes back: it might have stored another.
-            None => Err(DatabaseError::CounterAltered {
-                reserved: last.unwrap_or(0),
-                counter: self.counter()?,
-            }),
-        }
-    }
-
-    /// Reads the counter: the last base id that was ever reserved.
-    pub fn counter(&mut self) -> Result<u64, DatabaseError> {
-        let rows = self.conn.exec(&self.counter, ())?;
-        single_counter(rows)
-    }
-
-    /// Why a reservation did not change exactly one row.
-    fn not_one_row(&mut self, rows: u64, counter_max: u64) -> Result<DatabaseError, DatabaseError> {
-        let counter = self.counter()?;
-        if rows == 0 && counter > counter_max {
-            return Ok(DatabaseError::NumbersExhausted { counter });
-        }
-        Ok(DatabaseError::NotOneRow { rows })
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::NotTransactional { engine } => write!(
-                f,
-                "the table `tickets` uses the engine {engine}, which does not survive a crash of \
-                 MySQL: tickets can repeat after one. Run `tickr db migrate`"
-            ),
-            Warning::CommitNotFlushed { value } => write!(
-                f,
-                "innodb_flush_log_at_trx_commit is {value}, so MySQL forgets commits when it or \
-                 its machine crashes: tickets can repeat after that. Set it to 1"
-            ),
-            Warning::BinaryLogNotSynced { value } => write!(
-                f,
-                "sync_binlog is {value}, so the binary log can lack commits after a crash of the \
-                 machine: tickets can repeat after a fail-over to a replica. Set it to 1"
-            ),
-            Warning::ReadOnly => write!(
-                f,
-                "the server is read-only: either no ticket can be reserved, or this user may write \
-                 to what is a replica, and tickets can repeat. Check that it is the primary server"
-            ),
-        }
-    }
-}
-
-/// The engine of the table `tickets`.
-pub(super) struct Engine {
-    pub(super) name: String,
-    pub(super) transactional: bool,
-}
-
-/// What the variables of the server say about it.
-pub(super) struct Server {
-    pub(super) version: String,
-    variables: HashMap<String, String>,
-}
-
-impl Server {
-    pub(super) fn of(conn: &mut Conn) -> Result<Server, DatabaseError> {
-        let rows: Vec<Row> = conn.query(include_str!("../../sql/variables.sql"))?;
-        let mut variables = HashMap::new();
-        for mut row in rows {
-            let name: String = column(&mut row, 0)?;
-            variables.insert(name.to_ascii_lowercase(), column(&mut row, 1)?);
-        }
-        Ok(Server {
-            version: variables.remove("version").unwrap_or_default(),
-            variables,
+        replaces: Option<u64>,
+    ) -> Result<(Session, Found), Fault> {
+        guarded(|| {
+            let deadline = Deadline::after(settings.job_timeout());
+            let mut link = Link::open(
+                settings,
+                Some(&settings.name),
+                settings.job_timeout(),
+                settings.timeout,
+                deadline,
+            )?;
+            if let Some(connection) = replaces {
+                end(&mut link, settings, connection, deadline)?;
+            }
+            Session::on(link, settings, numbering, deadline)
         })
     }
 
-    pub(super) fn warnings(&self, engine: Option<&Engine>) -> Vec<Warning> {
-        let mut warnings = Vec::new();
-        if let Some(engine) = engine.filter(|engine| !engine.transactional) {
-            warnings.push(Warning::NotTransactional {
-                engine: engine.name.clone(),
-            });
+    pub(super) fn on(
+        mut link: Link,
+        settings: &Settings,
+        numbering: &Numbering,
+        deadline: Deadline,
+    ) -> Result<(Session, Found), Fault> {
+        let variables = Variables::of(&mut link)?;
+        deadline.check()?;
+        if variables.is_galera() {
+            // Else a member that lags behind the others shows a row from the past.
+            link.run(include_str!("../../sql/sync_reads.sql"))?;
         }
-        // 3 is MariaDB's name for 1 with more flushes.
-        let flush = self.value("innodb_flush_log_at_trx_commit");
-        if let Some(value) = flush.filter(|value| !["1", "3"].contains(value)) {
-            warnings.push(Warning::CommitNotFlushed {
-                value: value.to_owned(),
-            });
+        let identity = variables.identity(settings.failover)?;
+        let found = look(&mut link, &identity)?;
+        deadline.check()?;
+        if let Some(problem) = found.problems(numbering).into_iter().next() {
+            return Err(problem);
         }
-        let sync = self.value("sync_binlog");
-        if let Some(value) = sync.filter(|&value| self.is_on("log_bin") && value != "1") {
-            warnings.push(Warning::BinaryLogNotSynced {
-                value: value.to_owned(),
-            });
-        }
-        if self.is_on("read_only") || self.is_on("super_read_only") {
-            warnings.push(Warning::ReadOnly);
-        }
-        warnings
-    }
-
-    fn is_galera(&self) -> bool {
-        self.is_on("wsrep_on")
-    }
-
-    fn is_on(&self, variable: &str) -> bool {
-        self.value(variable)
-            .is_some_and(|value| value != "OFF" && value != "0")
-    }
-
-    fn value(&self, variable: &str) -> Option<&str> {
-        self.variables.get(variable).map(String::as_str)
-    }
-}
-
-/// Connects to the server, and to `database` on it, if any. A read or write that takes longer than
-/// `io_timeout` ends the connection.
-pub(super) fn connect(
-    settings: &Settings,
-    database: Option<&str>,
-    io_timeout: Duration,
-) -> Result<Conn, DatabaseError> {
-    let (host, port) = match &settings.host {
-        Host::Socket(_) => {
-            return connect_to(None, options(settings, database, io_timeout), settings);
-        }
-        Host::Tcp { host, port } => (host.as_str(), *port),
-    };
-    // The driver tries only the first address of a name; all of them are tried here.
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| DatabaseError::Unreachable {
-            reason: format!("{}: {error}", settings.host),
-        })?;
-    let mut failure = DatabaseError::Unreachable {
-        reason: format!("{}: the name has no address", settings.host),
-    };
-    if matches!(settings.tls, Tls::Verify { .. }) && host.parse::<IpAddr>().is_err() {
-        return connect_by_name(host, port, addresses, database, io_timeout, settings);
-    }
-    for address in addresses.take(limits::DATABASE_ADDRESSES_MAX) {
-        let options = options(settings, database, io_timeout);
-        match connect_to(Some(address), options, settings) {
-            Err(unreachable @ DatabaseError::Unreachable { .. }) => failure = unreachable,
-            other => return other,
-        }
-    }
-    Err(failure)
-}
-
-/// Connects to a host whose certificate is to be checked, for which the driver must be given its
-/// name. It then tries every address of the family that it is bound to, but no other.
-fn connect_by_name(
-    host: &str,
-    port: u16,
-    addresses: impl Iterator<Item = SocketAddr>,
-    database: Option<&str>,
-    io_timeout: Duration,
-    settings: &Settings,
-) -> Result<Conn, DatabaseError> {
-    let mut families: Vec<SocketAddr> = Vec::new();
-    for address in addresses {
-        let family = match address {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        let view = found.row.clone()?;
+        let reserve = identity.fill_change(include_str!("../../sql/reserve.sql"));
+        let pin = identity.pin();
+        let mut session = Session {
+            pin: pin.map(|pin| link.prep(pin)).transpose()?,
+            reserve: link.prep(reserve)?,
+            read: link.prep(identity.fill(include_str!("../../sql/read.sql")))?,
+            close: link.prep(include_str!("../../sql/close.sql"))?,
+            link,
+            identity,
+            numbering: *numbering,
+            until_warnings: limits::DATABASE_WARNINGS_EVERY,
+            engine: found.warning(),
         };
-        if !families.contains(&family) {
-            families.push(family);
-        }
+        deadline.check()?;
+        let mut warnings = variables.warnings();
+        warnings.extend(session.engine.clone());
+        let server = Server {
+            identity: format!(
+                "{}/{}/{:016x}",
+                session.owner()?,
+                settings.name,
+                view.epoch.tag
+            ),
+            version: variables.version,
+            connection: session.link.connection_id().into(),
+            warnings,
+        };
+        Ok((session, Found::Connected { view, server }))
     }
-    let mut failure = DatabaseError::Unreachable {
-        reason: format!("{}: the name has no address", settings.host),
-    };
-    for family in families {
-        let options = options(settings, database, io_timeout)
-            .ip_or_hostname(Some(host))
-            .tcp_port(port)
-            .bind_address(Some(family));
-        match Conn::new(Opts::from(options)).map_err(DatabaseError::from) {
-            Err(unreachable @ DatabaseError::Unreachable { .. }) => failure = unreachable,
-            other => return other,
-        }
-    }
-    Err(failure)
-}
 
-fn connect_to(
-    address: Option<SocketAddr>,
-    options: OptsBuilder,
-    settings: &Settings,
-) -> Result<Conn, DatabaseError> {
-    let (options, target) = match address {
-        None => (options, settings.host.to_string()),
-        Some(address) => {
-            let target = address.to_string();
-            let host = target.strip_suffix(&format!(":{}", address.port()));
-            let options = options.ip_or_hostname(host).tcp_port(address.port());
-            (options, target)
-        }
-    };
-    Conn::new(Opts::from(options)).map_err(|error| match error {
-        mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, reason, _)))) => {
-            DatabaseError::Unreachable {
-                reason: format!("{target}: {reason}"),
+    /// Reads the row, and now and then what weakens the promise.
+    pub fn read(&mut self) -> Result<Found, Fault> {
+        guarded(|| {
+            let view = self.view()?;
+            self.until_warnings = self.until_warnings.saturating_sub(1);
+            let mut warnings = None;
+            if self.until_warnings == 0 {
+                self.until_warnings = limits::DATABASE_WARNINGS_EVERY;
+                let mut found = Variables::of(&mut self.link)?.warnings();
+                found.extend(self.engine.clone());
+                warnings = Some(found);
             }
+            Ok(Found::Read { view, warnings })
+        })
+    }
+
+    /// Reserves `count` base ids, at least one, if the row is open, of this epoch, and not below
+    /// `floor`. When this returns, the block is committed.
+    pub fn reserve(&mut self, count: u64, epoch: Epoch, floor: u64) -> Result<Found, Fault> {
+        assert!(count > 0, "a reservation is for at least one base id");
+        guarded(|| {
+            let last_base = self.numbering.last_base();
+            let Some(most) = last_base.checked_sub(count) else {
+                return Ok(Found::Refused { view: self.view()? });
+            };
+            let values = (count, most, floor, epoch.number, epoch.tag);
+            let done = match self.change(Change::Reserve, values) {
+                // Also when the row would not have matched.
+                Err(fault) if fault.kind == FaultKind::ReadOnly => {
+                    let view = self.view()?;
+                    return match view.read_only {
+                        true => Ok(Found::Refused { view }),
+                        false => Err(fault),
+                    };
+                }
+                done => done?,
+            };
+            match done.rows {
+                0 => return Ok(Found::Refused { view: self.view()? }),
+                1 => {}
+                rows => {
+                    let said = format!("a reservation changed {rows} rows");
+                    return Err(Fault::new(FaultKind::NotOneRow, said));
+                }
+            }
+            // `LAST_INSERT_ID(expr)` comes back in the OK packet of the same round trip:
+            // https://dev.mysql.com/doc/refman/8.4/en/information-functions.html
+            // With a trigger on the table nothing comes back: it might have stored another value.
+            let Some(last) = done.last_insert_id.filter(|&last| last > 0) else {
+                return Err(FaultKind::CounterAltered.into());
+            };
+            if Block::ending_at(last, count).is_none() {
+                let said = format!("it was {}", last.wrapping_sub(count));
+                return Err(Fault::new(FaultKind::CounterUnusable, said));
+            }
+            let least = floor.saturating_add(count);
+            if !(least..=last_base).contains(&last) {
+                let said = format!("it ended at {last}, not from {least} to {last_base}");
+                return Err(Fault::new(FaultKind::CounterAltered, said));
+            }
+            Ok(Found::Reserved { last })
+        })
+    }
+
+    /// Closes the row if it is behind `memory`. The epoch is raised as well, so that the next
+    /// opening is above every epoch that somebody remembers.
+    pub fn close(&mut self, memory: Memory) -> Result<Found, Fault> {
+        guarded(|| {
+            let Memory { epoch, id } = memory;
+            let number = epoch.number;
+            let values = (id, number, number, number, number, epoch.tag, id);
+            match self.change(Change::Close, values) {
+                Err(fault) if fault.kind == FaultKind::ReadOnly => {
+                    let view = self.view()?;
+                    match view.read_only {
+                        true => Ok(Found::Closed { view }),
+                        false => Err(fault),
+                    }
+                }
+                done => {
+                    done?;
+                    Ok(Found::Closed { view: self.view()? })
+                }
+            }
+        })
+    }
+
+    /// Does all that a reservation does, but for reserving: whether one would succeed.
+    pub(super) fn rehearse(&mut self, view: &View) -> Result<(), Fault> {
+        let (epoch, floor) = (view.epoch, view.id);
+        let last_base = self.numbering.last_base();
+        let values = (0, last_base, floor, epoch.number, epoch.tag);
+        let done = self.change(Change::Reserve, values)?;
+        // The row matches, though nothing in it changes.
+        match done.last_insert_id {
+            Some(last) if last >= floor => Ok(()),
+            _ => Err(FaultKind::CounterAltered.into()),
         }
-        mysql::Error::DriverError(DriverError::ConnectTimeout) => DatabaseError::Unreachable {
-            reason: format!("{target}: no answer in time"),
-        },
-        other => DatabaseError::from(other),
-    })
+    }
+
+    /// MySQL's number for this connection.
+    pub fn connection(&self) -> u64 {
+        self.link.connection_id().into()
+    }
+
+    fn change(&mut self, change: Change, values: impl Into<Params>) -> Result<Done, Fault> {
+        if let Some(pin) = &self.pin {
+            self.link.change(pin, ())?;
+        }
+        let statement = match change {
+            Change::Reserve => &self.reserve,
+            Change::Close => &self.close,
+        };
+        self.link.change(statement, values)
+    }
+
+    fn view(&mut self) -> Result<View, Fault> {
+        let rows = self.link.ask(&self.read, 2)?;
+        view(rows, &self.identity)
+    }
+
+    /// What the owner is called when it is this server.
+    fn owner(&mut self) -> Result<String, Fault> {
+        let mut rows = self.link.ask(&self.read, 2)?;
+        let row = rows.first_mut().ok_or(FaultKind::NoCounterRow)?;
+        let here: Option<String> = column(row, 5)?;
+        Ok(here.unwrap_or_default())
+    }
 }
 
-/// The options of every connection, except its TCP address.
-fn options(settings: &Settings, database: Option<&str>, io_timeout: Duration) -> OptsBuilder {
-    let connect_timeout = settings.timeout.clamp(
-        limits::DATABASE_CONNECT_TIMEOUT_MIN,
-        limits::DATABASE_CONNECT_TIMEOUT_MAX,
-    );
-    let socket = match &settings.host {
-        Host::Tcp { .. } => None,
-        Host::Socket(path) => Some(path.to_string_lossy()),
-    };
-    let tls = match &settings.tls {
-        Tls::Off => None,
-        Tls::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
-        Tls::Verify { ca } => Some(SslOpts::default().with_root_cert_path(ca.clone())),
-    };
-    OptsBuilder::new()
-        .ssl_opts(tls)
-        .socket(socket)
-        .prefer_socket(false)
-        .user(Some(&settings.username))
-        .pass(Some(settings.password.expose()))
-        .db_name(database)
-        .tcp_connect_timeout(Some(connect_timeout))
-        .read_timeout(Some(io_timeout))
-        .write_timeout(Some(io_timeout))
-        .tcp_nodelay(true)
-        .tcp_keepalive_time_ms(Some(limits::DATABASE_KEEPALIVE.as_millis() as u32))
-        .max_allowed_packet(Some(limits::DATABASE_PACKET_BYTES_MAX))
-        .connect_attrs::<String, String>(None)
-        .stmt_cache_size(0)
+#[derive(Clone, Copy)]
+enum Change {
+    Reserve,
+    Close,
 }
 
-/// Makes the session independent of the server's defaults and of its `init_connect`. A lock is
-/// waited for no longer than `lock_wait`, rounded up to a second.
-pub(super) fn begin(conn: &mut Conn, lock_wait: Duration) -> Result<(), DatabaseError> {
-    let seconds = lock_wait.as_secs() + u64::from(lock_wait.subsec_nanos() > 0);
-    let session = include_str!("../../sql/session.sql")
-        .replace("{lock_wait_seconds}", &seconds.max(1).to_string());
-    conn.query_drop(include_str!("../../sql/rollback.sql"))?;
-    conn.query_drop(session)?;
-    conn.query_drop(include_str!("../../sql/isolation.sql"))?;
+/// Ends a connection that was given up, if it is there and is one of ours. Numbers begin anew when
+/// a server starts, so another program's connection may have this one.
+fn end(
+    link: &mut Link,
+    settings: &Settings,
+    connection: u64,
+    deadline: Deadline,
+) -> Result<(), Fault> {
+    if !is_there(link, settings, connection)? {
+        return Ok(());
+    }
+    let kill = include_str!("../../sql/kill.sql").replace("{id}", &connection.to_string());
+    // It may have ended meanwhile. What else went wrong shows in what follows.
+    let said = link.run(&kill).err();
+    while is_there(link, settings, connection)? {
+        if deadline.left() < settings.job_timeout() / 4 {
+            let reason = said.map_or(String::new(), |fault| format!(": {}", fault.said));
+            return Err(Fault::new(
+                FaultKind::ConnectionStuck,
+                format!("connection {connection}{reason}"),
+            ));
+        }
+        thread::sleep(limits::DATABASE_KILL_PAUSE);
+    }
     Ok(())
 }
 
-/// The engine of the table `tickets`; `None` when there is no such table, or when this user may not
-/// see it.
-pub(super) fn table_engine(conn: &mut Conn) -> Result<Option<Engine>, DatabaseError> {
-    let row: Option<Row> = conn.query_first(include_str!("../../sql/engine.sql"))?;
-    let Some(mut row) = row else {
-        return Ok(None);
-    };
-    // A view has no engine.
-    let name: Option<String> = column(&mut row, 0)?;
-    let transactions: Option<String> = column(&mut row, 1)?;
-    Ok(Some(Engine {
-        name: name.unwrap_or_else(|| "none".to_owned()),
-        transactional: transactions.is_some_and(|answer| answer == "YES"),
-    }))
-}
-
-/// The settings stored beside the counter; `None` when there are none.
-pub(super) fn stored_settings(conn: &mut Conn) -> Result<Option<Numbering>, DatabaseError> {
-    let rows = conn.query::<Row, _>(include_str!("../../sql/settings.sql"));
-    let mut rows = match rows.map_err(DatabaseError::from) {
-        Err(DatabaseError::NoTable { .. }) => return Ok(None),
-        other => other?,
-    };
-    if rows.len() > 1 {
-        return Err(DatabaseError::SettingsDamaged {
-            reason: format!("{} rows where one belongs", rows.len()),
-        });
-    }
-    let Some(mut row) = rows.pop() else {
-        return Ok(None);
-    };
-    let stored = Numbering::new(
-        column(&mut row, 0)?,
-        column(&mut row, 1)?,
-        column(&mut row, 2)?,
+fn is_there(link: &mut Link, settings: &Settings, connection: u64) -> Result<bool, Fault> {
+    let rows = link.query(
+        include_str!("../../sql/connections.sql"),
+        limits::DATABASE_PROCESSES_MAX,
     )?;
-    Ok(Some(stored))
-}
-
-/// Reads the counter, if the settings beside it are `given`: nothing is reserved under others.
-pub(super) fn verify(conn: &mut Conn, given: &Numbering) -> Result<u64, DatabaseError> {
-    let counter = read_counter(conn);
-    match (counter, stored_settings(conn)?) {
-        (Err(DatabaseError::NoTable { .. }), Some(_)) => Err(DatabaseError::TableGone),
-        (Err(error), _) => Err(error),
-        (Ok(_), None) => Err(DatabaseError::NoSettings),
-        (Ok(counter), Some(stored)) if stored == *given => Ok(counter),
-        (Ok(_), Some(stored)) => Err(DatabaseError::SettingsDiffer {
-            stored,
-            given: *given,
-        }),
+    for mut row in rows {
+        if column::<u64>(&mut row, 0)? == connection {
+            let user: Option<String> = column(&mut row, 1)?;
+            let database: Option<String> = column(&mut row, 3)?;
+            return Ok(user.as_deref() == Some(&settings.username)
+                && database.as_deref() == Some(&settings.name));
+        }
     }
-}
-
-/// Reads the counter without a prepared statement.
-pub(super) fn read_counter(conn: &mut Conn) -> Result<u64, DatabaseError> {
-    single_counter(conn.query(include_str!("../../sql/counter.sql"))?)
-}
-
-fn single_counter(mut rows: Vec<Row>) -> Result<u64, DatabaseError> {
-    if rows.len() > 1 {
-        return Err(DatabaseError::NotOneRow {
-            rows: rows.len() as u64,
-        });
-    }
-    let mut row = rows.pop().ok_or(DatabaseError::NoCounterRow)?;
-    column(&mut row, 0)
-}
-
-/// Takes a value out of a row, where the driver's own way would panic on another type.
-pub(super) fn column<T: FromValue>(row: &mut Row, index: usize) -> Result<T, DatabaseError> {
-    match row.take_opt(index) {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(_)) => Err(DatabaseError::protocol(format!(
-            "column {index} of an answer is of another type than was asked for"
-        ))),
-        None => Err(DatabaseError::protocol(format!(
-            "column {index} of an answer is missing"
-        ))),
-    }
+    Ok(false)
 }

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use tickr::database::local::{LocalOptions, LocalServer};
 use tickr::database::schema::{self, Advanced, Created, Migrated};
 use tickr::database::{
-    DatabaseError, Host, Job, Opened, Outcome, Reply, Secret, Session, Settings, Tls, Warning,
-    Workers,
+    DatabaseError, Failover, Host, Job, Opened, Outcome, Reply, Secret, Session, Settings, Tls,
+    Warning, Workers,
 };
 use tickr::ticket::{Block, Numbering};
 
@@ -71,10 +71,12 @@ impl Server {
         Settings {
             host: Host::Socket(self.local.socket().to_owned()),
             username: self.local.username().to_owned(),
-            password: Secret::new(self.local.password()),
+            password: Secret::new(self.local.password()).into(),
             name: format!("tickr-{number}"),
             timeout: Duration::from_secs(1),
             tls: Tls::Off,
+            public_key: None,
+            failover: Failover::Stop,
         }
     }
 
@@ -100,7 +102,7 @@ impl Server {
             .unwrap();
         Settings {
             username: user,
-            password: Secret::new("pass"),
+            password: Secret::new("pass").into(),
             ..settings.clone()
         }
     }
@@ -608,7 +610,7 @@ fn a_user_needs_no_more_than_the_database() {
     let denied = schema::create(&elsewhere, &numbering()).unwrap_err();
     assert_eq!(denied.class(), "access_denied");
     let wrong = Settings {
-        password: Secret::new("hunter2"),
+        password: Secret::new("hunter2").into(),
         ..plain
     };
     let denied = schema::create(&wrong, &numbering()).unwrap_err();
@@ -984,10 +986,12 @@ fn what_does_not_speak_the_protocol_is_an_error_and_no_panic_of_the_pool() {
         let settings = Settings {
             host: Host::Tcp { host, port },
             username: "nobody".to_owned(),
-            password: Secret::default(),
+            password: Secret::default().into(),
             name: "none".to_owned(),
             timeout: Duration::from_millis(100),
             tls: Tls::Off,
+            public_key: None,
+            failover: Failover::Stop,
         };
         let mut pool = Pool::start(&settings, 1);
         let error = pool.reserve(1).result.unwrap_err();

@@ -10,7 +10,7 @@ use mysql::{Conn, OptsBuilder};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tickr::database::local::{LocalOptions, LocalServer};
-use tickr::database::{DatabaseError, Host, Secret, Session, Settings, Tls, schema};
+use tickr::database::{DatabaseError, Failover, Host, Secret, Session, Settings, Tls, schema};
 use tickr::ticket::Numbering;
 
 use crate::harness::run;
@@ -69,10 +69,12 @@ impl Server {
                 port: self.local.port().expect("it was asked for"),
             },
             username: self.local.username().to_owned(),
-            password: Secret::new(self.local.password()),
+            password: Secret::new(self.local.password()).into(),
             name: "tickr".to_owned(),
             timeout: Duration::from_secs(10),
             tls,
+            public_key: None,
+            failover: Failover::Stop,
         }
     }
 

@@ -1,1 +1,0 @@
-UPDATE tickets SET id = ? WHERE stub = 'a' AND id < ?

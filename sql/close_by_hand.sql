@@ -1,0 +1,1 @@
+UPDATE tickets SET owner = 'closed' WHERE stub = 'a' AND owner <> 'closed'

@@ -1,0 +1,1 @@
+UPDATE tickets SET id = ?, mark = ?, owner = 'closed' WHERE stub = 'a'

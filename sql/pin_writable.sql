@@ -1,0 +1,1 @@
+SET @tickr_writable = {writable}

@@ -1,0 +1,1 @@
+UPDATE tickr_settings SET lease_seconds = ? WHERE only_row = 'only'

@@ -1,0 +1,350 @@
+//! One look at what is there: the tables, their columns, what is stored, and the row. Serving and
+//! all commands decide by it what is missing and what is wrong, so that they agree.
+
+use std::time::Duration;
+
+use mysql::Row;
+
+use super::driver::{Link, column};
+use super::identity::Identity;
+use crate::counter::{Epoch, View, Warning};
+use crate::fault::{Fault, FaultKind};
+use crate::limits;
+use crate::ticket::Numbering;
+
+/// The columns that both versions of the original have.
+const ORIGINAL_COLUMNS: [&str; 2] = ["id", "stub"];
+/// The columns that the table has since there is an owner, with their definitions.
+pub(super) const ADDED_COLUMNS: [(&str, &str); 4] = [
+    (
+        "owner",
+        "VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT ''",
+    ),
+    ("epoch", "BIGINT UNSIGNED NOT NULL DEFAULT 0"),
+    ("epoch_tag", "BIGINT UNSIGNED NOT NULL DEFAULT 0"),
+    ("mark", "BIGINT UNSIGNED NOT NULL DEFAULT 0"),
+];
+/// The columns that hold numbers of 64 bits.
+const NUMBERS: [&str; 4] = ["id", "epoch", "epoch_tag", "mark"];
+/// The column of the settings since there is a lease.
+pub(super) const LEASE_COLUMN: &str = "lease_seconds";
+
+/// What is there.
+pub(super) struct Found {
+    /// The columns of `tickets`; empty when there is no such table.
+    columns: Vec<Column>,
+    /// The columns of `tickr_settings`; empty when there is no such table.
+    settings_columns: Vec<Column>,
+    engine: Option<Engine>,
+    triggers: Vec<String>,
+    /// The settings beside the counter.
+    pub(super) stored: Result<Option<Stored>, Fault>,
+    /// The row; before there is an owner, nobody's.
+    pub(super) row: Result<View, Fault>,
+}
+
+struct Column {
+    name: String,
+    kind: String,
+    is_nullable: bool,
+}
+
+/// The settings beside the counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) numbering: Numbering,
+    pub(super) lease: Duration,
+}
+
+/// The engine of the table `tickets`.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    pub(super) name: String,
+    pub(super) transactional: bool,
+}
+
+/// Looks at everything, and changes nothing. An error means that it could not look.
+pub(super) fn look(link: &mut Link, identity: &Identity) -> Result<Found, Fault> {
+    let mut columns = Vec::new();
+    let mut settings_columns = Vec::new();
+    let rows = link.query(
+        include_str!("../../sql/columns.sql"),
+        limits::DATABASE_NAMES_MAX,
+    )?;
+    for mut row in rows {
+        let table: String = column(&mut row, 0)?;
+        let found = Column {
+            name: column::<String>(&mut row, 1)?.to_ascii_lowercase(),
+            kind: column::<String>(&mut row, 2)?.to_ascii_lowercase(),
+            is_nullable: column::<String>(&mut row, 3)? == "YES",
+        };
+        match table.eq_ignore_ascii_case("tickets") {
+            true => columns.push(found),
+            false => settings_columns.push(found),
+        }
+    }
+    let triggers = link.query(
+        include_str!("../../sql/triggers.sql"),
+        limits::DATABASE_NAMES_MAX,
+    )?;
+    let mut found = Found {
+        engine: engine(link)?,
+        triggers: triggers
+            .into_iter()
+            .map(|mut row| column(&mut row, 0))
+            .collect::<Result<_, _>>()?,
+        columns,
+        settings_columns,
+        stored: Ok(None),
+        row: Err(FaultKind::NoCounterRow.into()),
+    };
+    found.stored = lasting(stored(link, found.has_lease()))?;
+    let statement = match found.is_old() || !found.has_lease() {
+        true => include_str!("../../sql/counter.sql").to_owned(),
+        false => identity.fill(include_str!("../../sql/read.sql")),
+    };
+    found.row = lasting(
+        link.query(&statement, 2)
+            .and_then(|rows| view(rows, identity)),
+    )?;
+    Ok(found)
+}
+
+/// Keeps what only an operator can change; anything else is an error of looking.
+fn lasting<T>(result: Result<T, Fault>) -> Result<Result<T, Fault>, Fault> {
+    use crate::fault::Act;
+    match result {
+        Err(fault) if fault.kind.row().act == Act::Retry => Err(fault),
+        result => Ok(result),
+    }
+}
+
+impl Found {
+    /// Whether there is a table `tickets`.
+    pub(super) fn has_table(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// The columns that the table of the counter lacks, of those that came with the owner.
+    pub(super) fn missing_columns(&self) -> Vec<(&'static str, &'static str)> {
+        let lacks = |name: &str| !self.columns.iter().any(|column| column.name == name);
+        ADDED_COLUMNS
+            .into_iter()
+            .filter(|(name, _)| lacks(name))
+            .collect()
+    }
+
+    /// Whether the settings have a lease.
+    pub(super) fn has_lease(&self) -> bool {
+        self.settings_columns
+            .iter()
+            .any(|column| column.name == LEASE_COLUMN)
+    }
+
+    /// Whether there is a table of settings, with rows or without.
+    pub(super) fn has_settings_table(&self) -> bool {
+        !self.settings_columns.is_empty()
+    }
+
+    /// The engine of the table.
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    fn is_old(&self) -> bool {
+        !self.missing_columns().is_empty()
+    }
+
+    /// How the engine weakens the promise.
+    pub(super) fn warning(&self) -> Option<Warning> {
+        self.engine
+            .as_ref()
+            .filter(|engine| !engine.transactional)
+            .map(|engine| Warning::NotTransactional {
+                engine: engine.name.clone(),
+            })
+    }
+
+    /// What keeps a node with these settings from serving, the gravest first; empty when nothing
+    /// does. Whether the row is open is another matter.
+    pub(super) fn problems(&self, given: &Numbering) -> Vec<Fault> {
+        let mut problems = Vec::new();
+        if !self.has_table() {
+            let has_settings = matches!(self.stored, Ok(Some(_)) | Err(_));
+            problems.push(match &self.row {
+                _ if has_settings => FaultKind::TableGone.into(),
+                Err(fault) => fault.clone(),
+                Ok(_) => FaultKind::NoTable.into(),
+            });
+        } else if let Some(foreign) = self.foreign() {
+            problems.push(foreign);
+        } else {
+            problems.extend(self.wrong_column());
+            if let Some(trigger) = self.triggers.first() {
+                problems.push(Fault::new(FaultKind::Trigger, trigger));
+            }
+            problems.extend(self.row.as_ref().err().cloned());
+        }
+        match &self.stored {
+            Err(fault) => problems.push(fault.clone()),
+            Ok(None) if self.has_table() && problems.is_empty() => {
+                problems.push(FaultKind::NoSettings.into());
+            }
+            Ok(None) => {}
+            Ok(Some(stored)) => problems.extend(differ(&stored.numbering, given).err()),
+        }
+        let is_old = self.has_table() && (self.is_old() || !self.has_lease());
+        if is_old
+            && problems
+                .iter()
+                .all(|problem| problem.kind == FaultKind::NoSettings)
+        {
+            problems.insert(0, self.old());
+        }
+        problems
+    }
+
+    fn old(&self) -> Fault {
+        let missing = self.missing_columns();
+        let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+        let said = match names.is_empty() {
+            true => format!("`tickr_settings` has no column {LEASE_COLUMN}"),
+            false => format!("`tickets` has no column {}", names.join(", ")),
+        };
+        Fault::new(FaultKind::OldTable, said)
+    }
+
+    /// A table that is not Tickr's at all.
+    pub(super) fn foreign(&self) -> Option<Fault> {
+        let has = |name: &str| self.columns.iter().any(|column| column.name == name);
+        let missing = ORIGINAL_COLUMNS.into_iter().find(|name| !has(name))?;
+        Some(Fault::new(
+            FaultKind::ForeignTable,
+            format!("it has no column {missing}"),
+        ))
+    }
+
+    fn wrong_column(&self) -> Option<Fault> {
+        let is_number = |kind: &str| {
+            let kind = kind.trim_end_matches(" zerofill");
+            kind.starts_with("bigint") && kind.ends_with(" unsigned")
+        };
+        let wrong = self.columns.iter().find(|column| {
+            NUMBERS.contains(&column.name.as_str())
+                && (!is_number(&column.kind) || column.is_nullable)
+        })?;
+        let null = if wrong.is_nullable { ", nullable" } else { "" };
+        Some(Fault::new(
+            FaultKind::ColumnType,
+            format!("`tickets`.`{}` is {}{null}", wrong.name, wrong.kind),
+        ))
+    }
+}
+
+/// Refuses settings that are not the stored ones.
+pub(super) fn differ(stored: &Numbering, given: &Numbering) -> Result<(), Fault> {
+    match stored == given {
+        true => Ok(()),
+        false => Err(Fault::new(
+            FaultKind::SettingsDiffer,
+            format!("stored: {stored}; this node's: {given}"),
+        )),
+    }
+}
+
+/// The row, from `read.sql` or, of an old table, from `counter.sql`.
+pub(super) fn view(mut rows: Vec<Row>, identity: &Identity) -> Result<View, Fault> {
+    if rows.len() > 1 {
+        return Err(Fault::new(FaultKind::NotOneRow, "there are several rows"));
+    }
+    let mut row = rows.pop().ok_or(FaultKind::NoCounterRow)?;
+    let id = number(&mut row, 0, "id")?;
+    if row.len() == 1 {
+        return Ok(View {
+            id,
+            mark: 0,
+            epoch: Epoch::default(),
+            owner: crate::counter::Owner::Nobody,
+            read_only: false,
+            lease: limits::LEASE_DEFAULT,
+        });
+    }
+    let owner = text(&mut row, 4)?;
+    let here = text(&mut row, 5)?;
+    let lease: Option<u64> = column(&mut row, 7)?;
+    Ok(View {
+        id,
+        mark: number(&mut row, 1, "mark")?,
+        epoch: Epoch {
+            number: number(&mut row, 2, "epoch")?,
+            tag: number(&mut row, 3, "epoch_tag")?,
+        },
+        owner: identity.owner(owner, here),
+        read_only: column::<u64>(&mut row, 6)? == 0,
+        lease: Duration::from_secs(lease.ok_or(FaultKind::NoSettings)?),
+    })
+}
+
+/// A number of the row that must be one, and not below 0.
+fn number(row: &mut Row, index: usize, name: &str) -> Result<u64, Fault> {
+    let value: mysql::Value = column(row, index)?;
+    mysql::from_value_opt(value.clone()).map_err(|_| {
+        let shown = match value {
+            mysql::Value::NULL => "NULL".to_owned(),
+            mysql::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            other => other.as_sql(true),
+        };
+        Fault::new(FaultKind::CounterUnusable, format!("{name} is {shown}"))
+    })
+}
+
+/// A text that may be NULL, or not in UTF-8.
+fn text(row: &mut Row, index: usize) -> Result<String, Fault> {
+    let bytes: Option<Vec<u8>> = column(row, index)?;
+    Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+}
+
+fn stored(link: &mut Link, has_lease: bool) -> Result<Option<Stored>, Fault> {
+    let statement = match has_lease {
+        true => include_str!("../../sql/settings.sql"),
+        false => include_str!("../../sql/settings_old.sql"),
+    };
+    let rows = match link.query(statement, 2) {
+        Err(fault) if fault.kind == FaultKind::NoTable => return Ok(None),
+        Err(fault) if fault.kind == FaultKind::ForeignTable => {
+            return Err(Fault::new(FaultKind::SettingsDamaged, fault.said));
+        }
+        rows => rows?,
+    };
+    let damaged = |said: &str| Fault::new(FaultKind::SettingsDamaged, said);
+    if rows.len() > 1 {
+        return Err(damaged("there are several rows"));
+    }
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let mut number = |index| match column::<Option<u64>>(&mut row, index) {
+        Ok(Some(number)) => Ok(number),
+        _ => Err(damaged("a value is not a number")),
+    };
+    let numbering = Numbering::new(number(0)?, number(1)?, number(2)?)?;
+    let lease = match has_lease {
+        true => Duration::from_secs(number(3)?),
+        false => limits::LEASE_DEFAULT,
+    };
+    Ok(Some(Stored { numbering, lease }))
+}
+
+fn engine(link: &mut Link) -> Result<Option<Engine>, Fault> {
+    let rows = link.query(include_str!("../../sql/engine.sql"), 1)?;
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    // A view has no engine.
+    let name: Option<String> = column(&mut row, 0)?;
+    let transactions: Option<String> = column(&mut row, 1)?;
+    Ok(Some(Engine {
+        name: name.unwrap_or_else(|| "none".to_owned()),
+        transactional: transactions.is_some_and(|answer| answer == "YES"),
+    }))
+}
