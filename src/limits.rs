@@ -63,7 +63,7 @@ pub const EVENTS_PER_TURN_MAX: usize = 1024;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request body must be complete this long after its head; past it 408.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection without a request is closed after this long.
+/// A connection without a request is closed after this long, unless told otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A client that takes no byte of its answer for this long is cut off.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,20 +11,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
 use clap_complete::Shell;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
+use tickr::api::routes::Rules;
 use tickr::client::{self, Client};
 use tickr::cluster;
 use tickr::config::{
     AdvanceConfig, ClientConfig, Config, DatabaseConfig, DevConfig, DropConfig, Mistakes,
 };
+use tickr::counter::Memory;
 use tickr::database::local::{LocalError, LocalOptions, LocalServer};
-use tickr::database::{DatabaseError, Secret, Settings, schema};
+use tickr::database::{Secret, Settings, schema};
 use tickr::fault::Fault;
-use tickr::http::route::Rules;
 use tickr::limits;
 use tickr::logging::Format;
 use tickr::server::{self, ServeError, Server};
@@ -330,7 +332,9 @@ fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Resul
         pool_size: config.pool_size,
         pool_timeout: config.pool_timeout,
         numbering: config.numbering,
-        prefetch_seconds: config.prefetch_seconds,
+        prefetch: Duration::from_secs_f64(config.prefetch_seconds),
+        remembered: Memory::default(),
+        idle_timeout: limits::IDLE_TIMEOUT,
         rules: Rules {
             max_batch: config.max_batch,
             batch_format: config.batch_format,
@@ -366,15 +370,6 @@ impl Failure {
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Failure {
         Failure::Usage(mistakes.into())
-    }
-}
-
-impl From<DatabaseError> for Failure {
-    fn from(error: DatabaseError) -> Failure {
-        match error {
-            DatabaseError::SettingsDiffer { .. } => Failure::Usage(error.into()),
-            error => Failure::Run(error.into()),
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What systemd is told (sd_notify(3)): that the server is ready, that it stops, and again and
 //! again that its event loop turns. Without systemd, nobody is told anything.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
+
+use crate::moment::Moment;
 
 /// Speaks to the service manager that started this process.
 #[derive(Debug)]
@@ -16,12 +18,12 @@ pub struct Notifier {
 #[derive(Debug)]
 struct Watchdog {
     interval: Duration,
-    due: Instant,
+    due: Moment,
 }
 
 impl Notifier {
     /// Reads what the service manager asks for from the environment.
-    pub fn from_environment(now: Instant) -> Notifier {
+    pub fn from_environment(now: Moment) -> Notifier {
         let watchdog = sd_notify::watchdog_enabled().map(|timeout| Watchdog {
             // As sd_watchdog_enabled(3) recommends.
             interval: timeout / 2,
@@ -33,24 +35,16 @@ impl Notifier {
         }
     }
 
-    /// Whether [`Notifier::ready`] has been said.
-    pub fn is_ready(&self) -> bool {
-        self.ready
-    }
-
-    /// The server serves.
-    pub fn ready(&mut self) {
-        self.ready = true;
-        say(NotifyState::Ready);
-    }
-
     /// The server has begun to stop.
     pub fn stopping(&self) {
         say(NotifyState::Stopping);
     }
 
-    /// The event loop has come round.
-    pub fn turned(&mut self, now: Instant) {
+    /// The event loop has come round, and has started once the database was tried.
+    pub fn turned(&mut self, now: Moment, has_started: bool) {
+        if has_started && !std::mem::replace(&mut self.ready, true) {
+            say(NotifyState::Ready);
+        }
         if let Some(watchdog) = &mut self.watchdog
             && watchdog.due <= now
         {
@@ -60,7 +54,7 @@ impl Notifier {
     }
 
     /// When the service manager wants to hear from the event loop next.
-    pub fn wake_at(&self) -> Option<Instant> {
+    pub fn wake_at(&self) -> Option<Moment> {
         self.watchdog.as_ref().map(|watchdog| watchdog.due)
     }
 }
@@ -68,8 +62,8 @@ impl Notifier {
 fn say(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         log::warn!(
-            "systemd can't be told how the server is ({error}); it may take it for hung and \
-             restart it. Check that NOTIFY_SOCKET can be reached"
+            "cannot notify systemd ({error}); it may consider the service hung and restart it. \
+             Check that NOTIFY_SOCKET can be reached"
         );
     }
 }

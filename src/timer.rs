@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::unix::SourceFd;
@@ -13,11 +13,13 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use crate::moment::Moment;
+
 /// Makes an event at the moment that it is set to (timerfd_create(2)).
 #[derive(Debug)]
 pub struct Timer {
     descriptor: OwnedFd,
-    due: Option<Instant>,
+    due: Option<Moment>,
 }
 
 impl Timer {
@@ -33,12 +35,12 @@ impl Timer {
     }
 
     /// Sets it to `due` instead of what it was set to; costs nothing when that is the same.
-    pub fn set(&mut self, due: Instant, now: Instant) -> io::Result<()> {
+    pub fn set(&mut self, due: Moment, now: Moment) -> io::Result<()> {
         if self.due == Some(due) {
             return Ok(());
         }
         // A timer set to zero is off.
-        let left = due.duration_since(now).max(Duration::from_nanos(1));
+        let left = due.since(now).max(Duration::from_nanos(1));
         let value = Itimerspec {
             it_interval: Timespec::default(),
             it_value: Timespec::try_from(left).map_err(io::Error::other)?,
@@ -61,13 +63,13 @@ mod tests {
         let mut timer = Timer::new(poll.registry(), Token(7)).unwrap();
         let mut events = Events::with_capacity(4);
         for _ in 0..3 {
-            let now = Instant::now();
+            let now = Moment::now();
             let due = now + Duration::from_micros(300);
             timer.set(due, now).unwrap();
             timer.set(due, now).unwrap();
             let patience = Some(Duration::from_secs(10));
             poll.poll(&mut events, patience).unwrap();
-            assert!(Instant::now() >= due);
+            assert!(Moment::now() >= due);
             let tokens: Vec<Token> = events.iter().map(|event| event.token()).collect();
             assert_eq!(tokens, [Token(7)]);
         }

@@ -17,13 +17,11 @@ mod error;
 mod identity;
 pub mod local;
 mod look;
-mod old;
 pub mod schema;
 pub mod session;
 pub mod workers;
 
 pub use driver::{check_ca, check_public_key};
-pub use old::{DatabaseError, Job, Opened, Outcome, Reply, Session, Warning, Workers};
 
 /// Where the database is and who logs in to it.
 #[derive(Clone, Debug)]
