@@ -123,54 +123,94 @@ mod request {
     }
 }
 
-mod dispenser {
-    use std::time::{Duration, Instant};
+mod allocator {
+    use std::time::Duration;
 
     use divan::Bencher;
     use divan::counter::ItemsCount;
-    use tickr::dispenser::{Dispenser, Options};
-    use tickr::ticket::{Block, Numbering};
+    use tickr::allocator::{Allocator, Ask, Options, RequestId};
+    use tickr::counter::{Epoch, Found, Memory, Outcome, Owner, Server, Task, View};
+    use tickr::moment::{Moment, Next};
+    use tickr::ticket::Numbering;
 
     /// So many requests wait, are reserved for at once, and are served.
     #[divan::bench(args = [1, 64, 1024])]
-    fn coalesced(bencher: Bencher, requests: usize) {
-        let mut dispenser = Dispenser::new(Options {
+    fn coalesced(bencher: Bencher, requests: u64) {
+        let mut now = Moment::from_nanos(1_000_000_000);
+        let options = Options {
             numbering: Numbering::new(4, 1, 0).expect("good settings"),
-            reservations_max: 5,
-            late_after: Duration::from_millis(250),
-            prefetch_seconds: 0.0,
-        });
-        let now = Instant::now();
-        let mut last = 1;
+            pool_size: 5,
+            timeout: Duration::from_secs(1),
+            prefetch: Duration::ZERO,
+            seed: 0,
+            remembered: Memory::default(),
+        };
+        let mut allocator = Allocator::new(options, now);
+        let (mut id, mut sequence) = (1, 0);
         bencher.counter(ItemsCount::new(requests)).bench_local(|| {
-            for client in 0..requests {
-                let deadline = now + Duration::from_secs(1);
-                dispenser
-                    .request(client, 1, deadline)
-                    .expect("room in the queue");
+            for _ in 0..requests {
+                sequence += 1;
+                let connection = 1;
+                let request = RequestId {
+                    connection,
+                    sequence,
+                };
+                allocator.submit(request, Ask::Tickets(1), now);
             }
-            let reservation = dispenser.next_reservation(now).expect("requests wait");
-            let block = Block::ending_at(last + reservation.count, reservation.count);
-            last += reservation.count;
-            dispenser.landed(reservation.id, block.expect("a block"), now);
-            let mut granted = 0;
-            while dispenser.next_grant(|_| true).is_some() {
-                granted += 1;
+            let mut served = 0;
+            while served < requests {
+                now += Duration::from_micros(100);
+                while let Next::Ready(job) = allocator.next_job(now) {
+                    let view = |id| View {
+                        id,
+                        mark: 0,
+                        epoch: Epoch::default(),
+                        owner: Owner::Here,
+                        read_only: false,
+                        lease: Duration::from_secs(10),
+                    };
+                    let found = match job.task {
+                        Task::Connect { .. } => Found::Connected {
+                            view: view(id),
+                            server: Server {
+                                version: String::new(),
+                                connection: 1,
+                                identity: String::new(),
+                                warnings: Vec::new(),
+                            },
+                        },
+                        Task::Read => Found::Read {
+                            view: view(id),
+                            warnings: None,
+                        },
+                        Task::Reserve { count, .. } => {
+                            id += count;
+                            Found::Reserved { last: id }
+                        }
+                        Task::Close { .. } => Found::Closed { view: view(id) },
+                    };
+                    let found = Ok(found);
+                    allocator.on_outcome(Outcome { id: job.id, found }, now);
+                }
+                while let Next::Ready(_) = allocator.next_completion(now) {
+                    served += 1;
+                }
+                while allocator.next_event().is_some() {}
             }
-            assert_eq!(granted, requests);
         });
     }
 }
 
 mod connection {
-    use std::time::{Instant, SystemTime};
+    use std::time::SystemTime;
 
     use divan::Bencher;
     use divan::counter::ItemsCount;
-    use tickr::http::array::Format;
-    use tickr::http::connection::{Connection, Reply};
-    use tickr::http::response::Heads;
-    use tickr::http::route::Rules;
+    use tickr::api::routes::{self, Route, Rules};
+    use tickr::http::array::{Body, Format};
+    use tickr::http::connection::{Connection, Output, Step};
+    use tickr::http::response::{HeadCache, Response};
+    use tickr::moment::Moment;
     use tickr::ticket::Run;
 
     /// The whole way of pipelined singles, but for the sockets and the database.
@@ -183,25 +223,38 @@ mod connection {
             batch_format: Format::Array,
             password: None,
         };
-        let heads = Heads::new(SystemTime::now());
-        let now = Instant::now();
+        let heads = HeadCache::new(SystemTime::now());
+        let now = Moment::now();
         let mut connection = Connection::new(now);
-        let mut out = Vec::with_capacity(64 * 1024);
-        let mut ticket = 54_313_001;
+        let mut output = Output::new();
+        let mut first = 54_313_001;
         bencher.counter(ItemsCount::new(pipelined)).bench_local(|| {
-            connection.receive(&input, &rules, now, |_| Reply::Later);
-            for _ in 0..pipelined {
-                ticket += 4;
-                let run = Run {
-                    first: ticket,
-                    increment: 4,
-                    count: 1,
-                };
-                connection.settle_tickets(Ok(run));
+            connection.receive(&input, now);
+            while let Some(step) = connection.next_step(now) {
+                match step {
+                    Step::Head(request) => {
+                        let call = routes::route(&request, &rules);
+                        connection.begin(call, true);
+                    }
+                    Step::Call { sequence, call } => {
+                        let Ok(Route::Create { count, format }) = *call else {
+                            panic!("it is for tickets")
+                        };
+                        first += 4;
+                        let run = Run {
+                            first,
+                            increment: 4,
+                            count,
+                        };
+                        let response = Response::Tickets(Body::new(run, format));
+                        connection.complete(sequence, response);
+                    }
+                    Step::Rejected(_) => panic!("it is a good request"),
+                }
             }
-            out.clear();
-            let gathered = connection.gather(&heads, false, &mut out, |_| {});
-            connection.sent(gathered, &out, out.len(), now);
+            connection.output(&heads, false, &mut output);
+            connection.took(output.bytes().len(), &output, now);
+            output.answered().for_each(drop);
             assert!(connection.is_idle());
         });
     }

@@ -9,10 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
+use tickr::api::routes::Rules;
+use tickr::counter::Memory;
 use tickr::database::local::{LocalOptions, LocalServer};
 use tickr::database::{Failover, Host, Secret, Settings, Tls, schema};
 use tickr::http::array::Format;
-use tickr::http::route::Rules;
 use tickr::server::{Options, Server};
 use tickr::socket::{Address, Listener};
 use tickr::ticket::Numbering;
@@ -85,7 +86,9 @@ fn allocations(mysql: &LocalServer, request: &'static [u8], times: usize) -> u64
         pool_size: 2,
         pool_timeout: Duration::from_secs(10),
         numbering,
-        prefetch_seconds: 0.0,
+        prefetch: Duration::ZERO,
+        remembered: Memory::default(),
+        idle_timeout: Duration::from_secs(75),
         rules: Rules {
             max_batch: 1_000_000,
             batch_format: Format::Array,

@@ -4,11 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use tickr::http::array::Format;
-use tickr::http::connection::{Connection, Reply};
-use tickr::http::route::Rules;
 use tickr::limits;
+use tickr::moment::Moment;
 
+use crate::caller::Caller;
 use crate::harness::{Client, Database, Kind, Tickr, for_both, get, wait_until};
 
 /// Sends `at` and `past` on connections of their own: the first is answered with 200 and the
@@ -131,25 +130,18 @@ fn the_framing_around_chunks_is_bounded() {
 
 #[test]
 fn reading_stops_when_so_many_requests_wait_for_their_answers() {
-    let rules = Rules {
-        max_batch: 1,
-        batch_format: Format::Array,
-        password: None,
-    };
     for (count, reads_on) in [
         (limits::PIPELINED_REQUESTS_MAX - 1, true),
         (limits::PIPELINED_REQUESTS_MAX, false),
         (limits::PIPELINED_REQUESTS_MAX + 1, false),
     ] {
-        let now = Instant::now();
-        let (mut connection, mut asked) = (Connection::new(now), 0);
+        let mut caller = Caller::new(Moment::default());
         let requests = get("/tickets/create").repeat(count);
-        connection.receive(requests.as_bytes(), &rules, now, |_| {
-            asked += 1;
-            Reply::Later
-        });
-        assert_eq!(connection.is_reading(), reads_on, "{count}");
-        assert_eq!(asked, count.min(limits::PIPELINED_REQUESTS_MAX));
+        caller.receive(requests.as_bytes(), Moment::default());
+        assert_eq!(caller.connection.is_reading(), reads_on, "{count}");
+        let most = limits::PIPELINED_REQUESTS_MAX;
+        assert_eq!(caller.waiting.len(), count.min(most));
+        assert_eq!(caller.connection.has_backlog(), count > most);
     }
 }
 
@@ -229,11 +221,19 @@ fn past_the_most_connections_a_new_one_gets_a_short_503() {
             assert_eq!(client.read_response().status, 200);
             busy.push(client);
         }
-        for _ in 0..3 {
+        for path in ["/tickets/create", "/readyz", "/status"] {
             let mut one_too_many = tickr.connect(kind);
+            one_too_many.send(get(path));
             let answer = one_too_many.read_last_response();
             assert_eq!(answer.status, 503, "{}", answer.text());
             assert!(answer.text().contains("TICKR_MAX_CONNECTIONS"));
+        }
+        // Whoever asks whether the process lives hears that it does.
+        for _ in 0..3 {
+            let mut probe = tickr.connect(kind);
+            probe.send(get("/livez"));
+            let answer = probe.read_last_response();
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
         for client in &mut busy {
             client.send("Host: t\r\n\r\n");

@@ -2,15 +2,14 @@
 //! at once; what lasts longer is asked of the connection with a clock of the test's own.
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use tickr::http::array::Format;
-use tickr::http::connection::{Connection, Expiry, Reply};
-use tickr::http::response::Heads;
-use tickr::http::route::Rules;
+use tickr::api::problems;
+use tickr::http::connection::{End, Expiry};
 use tickr::limits;
-use tickr::ticket::Run;
+use tickr::moment::Moment;
 
+use crate::caller::Caller;
 use crate::harness::{Client, Database, Kind, Tickr, for_both, get};
 
 const HEAD: &str = "POST /tickets/create HTTP/1.1\r\nHost: tickr\r\n";
@@ -154,71 +153,52 @@ fn who_trickles_and_who_never_reads_holds_nobody_up() {
     });
 }
 
-/// What answers a connection in these tests.
+/// A connection, and the time in seconds.
 struct Fixture {
-    connection: Connection,
-    rules: Rules,
-    heads: Heads,
-    start: Instant,
+    caller: Caller,
 }
 
 impl Fixture {
     fn new() -> Fixture {
-        let start = Instant::now();
         Fixture {
-            connection: Connection::new(start),
-            rules: Rules {
-                max_batch: 1_000_000,
-                batch_format: Format::Array,
-                password: None,
-            },
-            heads: Heads::new(SystemTime::UNIX_EPOCH),
-            start,
+            caller: Caller::new(at(0)),
         }
     }
 
-    fn at(&self, seconds: u64) -> Instant {
-        self.start + Duration::from_secs(seconds)
+    fn receive(&mut self, bytes: &str, at: Moment) {
+        self.caller.receive(bytes.as_bytes(), at);
     }
 
-    fn receive(&mut self, bytes: &str, at: Instant) {
-        let receive = |_| Reply::Later;
-        self.connection
-            .receive(bytes.as_bytes(), &self.rules, at, receive);
+    fn complete(&mut self) {
+        assert!(self.caller.complete());
     }
 
-    fn settle(&mut self, count: u64) {
-        let run = Run {
-            first: 1,
-            increment: 1,
-            count,
-        };
-        self.connection.settle_tickets(Ok(run));
-    }
-
-    /// Writes once; the socket takes at most this many bytes. Returns how many it was offered.
-    fn write(&mut self, most: usize, at: Instant) -> usize {
-        let unsent = self.connection.unsent().len();
-        if unsent > 0 {
-            self.connection.resent(unsent.min(most), at);
-            return unsent;
-        }
-        let mut bytes = Vec::new();
-        let gathered = self
-            .connection
-            .gather(&self.heads, false, &mut bytes, |_| {});
-        if !bytes.is_empty() {
-            let taken = bytes.len().min(most);
-            self.connection.sent(gathered, &bytes, taken, at);
-        }
-        bytes.len()
+    fn write(&mut self, most: usize, at: Moment) -> usize {
+        self.caller.write(most, at)
     }
 
     /// The deadline, in seconds from the start.
     fn deadline(&self) -> Option<f64> {
-        let deadline = self.connection.deadline()?;
-        Some((deadline - self.start).as_secs_f64())
+        let deadline = self.caller.connection.deadline(limits::IDLE_TIMEOUT)?;
+        Some(deadline.since(at(0)).as_secs_f64())
     }
+
+    fn expire(&mut self) -> Expiry {
+        self.caller.connection.expire()
+    }
+
+    fn expires_with_an_answer(&mut self) -> bool {
+        let Expiry::Answer(rejected) = self.expire() else {
+            return false;
+        };
+        let response = problems::rejected(rejected.reject);
+        self.caller.connection.complete(rejected.sequence, response);
+        true
+    }
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment::from_nanos(1_000_000_000) + Duration::from_secs(seconds)
 }
 
 #[test]
@@ -226,36 +206,36 @@ fn an_idle_connection_is_closed_after_75_seconds() {
     assert_eq!(limits::IDLE_TIMEOUT, Duration::from_secs(75));
     let mut fixture = Fixture::new();
     assert_eq!(fixture.deadline(), Some(75.0), "before the first request");
-    fixture.receive(&get("/tickets/create"), fixture.at(60));
+    fixture.receive(&get("/tickets/create"), at(60));
     assert_eq!(fixture.deadline(), None, "only the database is waited for");
-    fixture.settle(1);
-    fixture.write(usize::MAX, fixture.at(61));
+    fixture.complete();
+    fixture.write(usize::MAX, at(61));
     assert_eq!(fixture.deadline(), Some(136.0), "from the last answer on");
-    assert!(fixture.connection.is_idle());
-    assert_eq!(fixture.connection.expire(), Expiry::Close);
+    assert!(fixture.caller.connection.is_idle());
+    assert_eq!(fixture.expire(), Expiry::Close);
 }
 
 #[test]
 fn the_ten_seconds_of_a_head_begin_with_its_first_byte() {
     assert_eq!(limits::HEAD_TIMEOUT, Duration::from_secs(10));
     let mut fixture = Fixture::new();
-    fixture.receive("GET /li", fixture.at(70));
+    fixture.receive("GET /li", at(70));
     assert_eq!(fixture.deadline(), Some(80.0));
-    fixture.receive("vez HTTP/1.1\r\n", fixture.at(79));
+    fixture.receive("vez HTTP/1.1\r\n", at(79));
     assert_eq!(fixture.deadline(), Some(80.0), "more bytes buy no time");
-    assert_eq!(fixture.connection.expire(), Expiry::Answer);
-    assert!(fixture.write(usize::MAX, fixture.at(80)) > 0);
-    assert!(fixture.connection.is_finished());
+    assert!(fixture.expires_with_an_answer());
+    assert!(fixture.write(usize::MAX, at(80)) > 0);
+    assert_eq!(fixture.caller.connection.end(), End::Finish);
 }
 
 #[test]
 fn the_ten_seconds_of_a_second_head_begin_with_its_own_first_byte() {
     let mut fixture = Fixture::new();
     let both = get("/tickets/create") + "GET /tick";
-    fixture.receive(&both, fixture.at(5));
+    fixture.receive(&both, at(5));
     assert_eq!(fixture.deadline(), Some(15.0));
-    fixture.settle(1);
-    fixture.write(usize::MAX, fixture.at(6));
+    fixture.complete();
+    fixture.write(usize::MAX, at(6));
     assert_eq!(fixture.deadline(), Some(15.0), "an answer buys no time");
 }
 
@@ -263,10 +243,10 @@ fn the_ten_seconds_of_a_second_head_begin_with_its_own_first_byte() {
 fn the_time_in_which_the_server_does_not_read_is_not_the_clients() {
     let mut full = Fixture::new();
     let requests = get("/tickets/create").repeat(limits::PIPELINED_REQUESTS_MAX + 1);
-    full.receive(&(requests + "GET /tick"), full.start);
+    full.receive(&(requests + "GET /tick"), at(0));
     assert_eq!(full.deadline(), None, "the database is waited for");
-    (0..limits::PIPELINED_REQUESTS_MAX).for_each(|_| full.settle(1));
-    while full.write(usize::MAX, full.at(20)) > 0 {}
+    (0..limits::PIPELINED_REQUESTS_MAX).for_each(|_| full.complete());
+    while full.write(usize::MAX, at(20)) > 0 {}
     assert_eq!(full.deadline(), Some(30.0));
 
     for start in [
@@ -274,11 +254,11 @@ fn the_time_in_which_the_server_does_not_read_is_not_the_clients() {
         format!("{HEAD}Content-Length: 5\r\n\r\na"),
     ] {
         let mut blocked = Fixture::new();
-        blocked.receive(&(get("/tickets/create/9") + &start), blocked.start);
-        blocked.settle(9);
-        blocked.write(1, blocked.at(1));
+        blocked.receive(&(get("/tickets/create/9") + &start), at(0));
+        blocked.complete();
+        blocked.write(1, at(1));
         assert_eq!(blocked.deadline(), Some(31.0), "nothing is read meanwhile");
-        blocked.write(usize::MAX, blocked.at(20));
+        blocked.write(usize::MAX, at(20));
         assert_eq!(blocked.deadline(), Some(30.0), "{start:?}");
     }
 }
@@ -287,12 +267,12 @@ fn the_time_in_which_the_server_does_not_read_is_not_the_clients() {
 fn the_ten_seconds_of_a_body_begin_with_the_end_of_its_head() {
     assert_eq!(limits::BODY_TIMEOUT, Duration::from_secs(10));
     let mut fixture = Fixture::new();
-    fixture.receive(HEAD, fixture.at(1));
-    fixture.receive("Content-Length: 5\r\n\r\na", fixture.at(9));
+    fixture.receive(HEAD, at(1));
+    fixture.receive("Content-Length: 5\r\n\r\na", at(9));
     assert_eq!(fixture.deadline(), Some(19.0));
-    fixture.receive("bcd", fixture.at(18));
+    fixture.receive("bcd", at(18));
     assert_eq!(fixture.deadline(), Some(19.0), "more bytes buy no time");
-    fixture.receive("e", fixture.at(18));
+    fixture.receive("e", at(18));
     assert_eq!(
         fixture.deadline(),
         None,
@@ -303,14 +283,14 @@ fn the_ten_seconds_of_a_body_begin_with_the_end_of_its_head() {
 #[test]
 fn the_ten_seconds_of_a_body_that_waits_for_its_100_begin_when_it_may_be_sent() {
     let mut fixture = Fixture::new();
-    fixture.receive(HEAD, fixture.at(1));
-    fixture.receive("\r\n", fixture.at(1));
-    fixture.receive(HEAD, fixture.at(2));
+    fixture.receive(HEAD, at(1));
+    fixture.receive("\r\n", at(1));
+    fixture.receive(HEAD, at(2));
     let rest = "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-    fixture.receive(rest, fixture.at(2));
+    fixture.receive(rest, at(2));
     assert_eq!(fixture.deadline(), None, "the first answer is still due");
-    fixture.settle(1);
-    assert!(fixture.write(usize::MAX, fixture.at(30)) > 0);
+    fixture.complete();
+    assert!(fixture.write(usize::MAX, at(30)) > 0);
     assert_eq!(fixture.deadline(), Some(40.0));
 }
 
@@ -319,27 +299,26 @@ fn a_client_that_takes_no_byte_for_30_seconds_is_cut_off() {
     assert_eq!(limits::WRITE_TIMEOUT, Duration::from_secs(30));
     for count in [1, 1_000_000] {
         let mut fixture = Fixture::new();
-        fixture.receive(&get("/tickets/create/9"), fixture.at(50));
-        fixture.settle(count);
-        fixture.write(1, fixture.at(50));
+        fixture.receive(&get(&format!("/tickets/create/{count}")), at(50));
+        fixture.complete();
+        fixture.write(1, at(50));
         assert_eq!(fixture.deadline(), Some(80.0));
-        fixture.write(0, fixture.at(79));
+        fixture.write(0, at(79));
         assert_eq!(fixture.deadline(), Some(80.0), "nothing was taken");
-        fixture.write(1, fixture.at(79));
+        fixture.write(1, at(79));
         assert_eq!(fixture.deadline(), Some(109.0), "a byte is progress");
-        assert_eq!(fixture.connection.expire(), Expiry::Close);
+        assert_eq!(fixture.expire(), Expiry::Close);
     }
 }
 
 #[test]
 fn the_memory_of_a_slow_reader_does_not_grow_with_its_answer() {
     let mut fixture = Fixture::new();
-    fixture.receive(&get("/tickets/create/9"), fixture.start);
-    fixture.settle(1_000_000);
+    fixture.receive(&get("/tickets/create/1000000"), at(0));
+    fixture.complete();
     let mut offered = 0;
     for second in 0..100 {
-        offered = offered.max(fixture.write(100, fixture.at(second)));
-        assert!(fixture.connection.unsent().len() <= limits::OUTPUT_BYTES_MAX);
+        offered = offered.max(fixture.write(100, at(second)));
     }
     assert!(offered <= limits::PIECE_BYTES + limits::OUTPUT_BYTES_MAX);
 }
@@ -347,12 +326,12 @@ fn the_memory_of_a_slow_reader_does_not_grow_with_its_answer() {
 #[test]
 fn lingering_ends() {
     let mut fixture = Fixture::new();
-    fixture.receive("nonsense\r\n\r\n", fixture.at(3));
-    fixture.write(usize::MAX, fixture.at(4));
-    assert!(fixture.connection.is_finished());
+    fixture.receive("nonsense\r\n\r\n", at(3));
+    fixture.write(usize::MAX, at(4));
+    assert_eq!(fixture.caller.connection.end(), End::Finish);
     let linger = limits::LINGER_TIMEOUT.as_secs_f64();
     assert_eq!(fixture.deadline(), Some(4.0 + linger));
-    fixture.receive("more of it", fixture.at(5));
+    fixture.receive("more of it", at(5));
     assert_eq!(fixture.deadline(), Some(4.0 + linger), "input buys no time");
-    assert_eq!(fixture.connection.expire(), Expiry::Close);
+    assert_eq!(fixture.expire(), Expiry::Close);
 }

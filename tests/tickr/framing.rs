@@ -2,16 +2,16 @@
 //! of one request is ever taken for another.
 
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use tickr::http::array::Format;
-use tickr::http::connection::{Connection, Demand, Reply};
-use tickr::http::response::{Heads, Page, Persistence};
-use tickr::http::route::Rules;
-use tickr::ticket::Run;
+use tickr::api::problems;
+use tickr::http::connection::End;
+use tickr::http::response::{HeadCache, Persistence};
+use tickr::moment::Moment;
 
+use crate::caller::{Caller, Split, answers};
 use crate::harness::{Client, Database, Kind, Response, Tickr, for_both, get};
 
 /// A request that would spend a ticket if it were ever found behind something malformed.
@@ -135,45 +135,35 @@ fn every_split_in_two_gives_the_same_answers_where_it_cannot_be_undone() {
 
 /// What one connection answers to these reads, with a database that answers at once.
 fn answers_to(reads: &[&[u8]]) -> Vec<u8> {
-    let now = Instant::now();
-    let rules = Rules {
-        max_batch: 1_000_000,
-        batch_format: Format::Array,
-        password: None,
-    };
-    let heads = Heads::new(SystemTime::UNIX_EPOCH);
-    let page = Rc::new(Page {
-        status: 200,
-        content_type: "application/json",
-        body: b"{}".to_vec(),
-    });
-    let (mut connection, mut next, mut out) = (Connection::new(now), 1, Vec::new());
+    let now = Moment::default();
+    let mut caller = Caller::new(now);
     for bytes in reads {
-        let mut counts = Vec::new();
-        connection.receive(bytes, &rules, now, |demand| match demand {
-            Demand::Tickets(count) => {
-                counts.push(count);
-                Reply::Later
-            }
-            Demand::Page(_) => Reply::Page(Rc::clone(&page)),
-        });
-        for count in counts {
-            let increment = 4;
-            let first = next;
-            next += count * increment;
-            connection.settle_tickets(Ok(Run {
-                first,
-                increment,
-                count,
-            }));
-        }
-        let mut written = Vec::new();
-        let gathered = connection.gather(&heads, false, &mut written, |_| {});
-        connection.sent(gathered, &written, written.len(), now);
-        out.append(&mut written);
+        caller.receive(bytes, now);
+        caller.go_on(now);
     }
-    assert!(connection.is_finished());
-    out
+    assert_eq!(caller.connection.end(), End::Finish);
+    caller.received
+}
+
+/// The fuzzer's corpus, as far as it is committed.
+#[test]
+fn every_split_that_the_fuzzer_knows_gives_the_same_answers() {
+    let inputs = fs::read_dir("fuzz/corpus/connection").into_iter().flatten();
+    for entry in inputs {
+        let data = fs::read(entry.expect("a readable folder").path()).expect("a readable file");
+        let Some((count, rest)) = data.split_first() else {
+            continue;
+        };
+        let (splits, input) = rest.split_at(rest.len().min(4 * usize::from(*count)));
+        let split = |split: &[u8]| Split {
+            bytes: split[0].into(),
+            complete: split[1].into(),
+            taken: u16::from_be_bytes([split[2], split[3]]).into(),
+        };
+        let splits: Vec<Split> = splits.chunks_exact(4).map(split).collect();
+        let [at_once, in_pieces] = [answers(input, &[]), answers(input, &splits)];
+        assert!(at_once == in_pieces, "{}", input.escape_ascii());
+    }
 }
 
 #[test]
@@ -824,14 +814,10 @@ fn a_close_after_an_error_does_not_destroy_the_answer() {
 
 #[test]
 fn a_clock_before_1970_does_no_harm() {
-    let heads = Heads::new(SystemTime::UNIX_EPOCH - Duration::from_secs(1));
+    let heads = HeadCache::new(SystemTime::UNIX_EPOCH - Duration::from_secs(1));
     let mut answer = Vec::new();
-    heads.page(
-        &Page::problem(503, ""),
-        Persistence::Close,
-        false,
-        &mut answer,
-    );
+    let problem = problems::too_many_connections();
+    heads.write(&problem, Persistence::Close, false, 0, &mut answer);
     let answer = String::from_utf8(answer).expect("text");
     let date = "\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
     assert!(answer.contains(date), "{answer}");

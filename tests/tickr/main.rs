@@ -2,6 +2,8 @@
 
 mod allocator;
 mod bounds;
+#[path = "../../fuzz/laws/connection.rs"]
+mod caller;
 mod client;
 mod cluster;
 mod commands;
@@ -9,7 +11,6 @@ mod database;
 mod database_local;
 mod database_tls;
 mod deadlines;
-mod dispenser;
 mod framing;
 mod harness;
 mod logs;
