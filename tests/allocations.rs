@@ -14,6 +14,7 @@ use tickr::counter::Memory;
 use tickr::database::local::{LocalOptions, LocalServer};
 use tickr::database::{Failover, Host, Secret, Settings, Tls, schema};
 use tickr::http::array::Format;
+use tickr::limits;
 use tickr::server::{Options, Server};
 use tickr::socket::{Address, Listener};
 use tickr::ticket::Numbering;
@@ -76,7 +77,8 @@ fn allocations(mysql: &LocalServer, request: &'static [u8], times: usize) -> u64
         public_key: None,
         failover: Failover::Stop,
     };
-    schema::create(&database, &numbering).unwrap_or_else(|error| panic!("{error}"));
+    schema::create(&database, &numbering, limits::LEASE_DEFAULT)
+        .unwrap_or_else(|error| panic!("{error}"));
     let listeners = Listener::bind(&Address::Tcp("127.0.0.1:0".to_owned()), 0o660).unwrap();
     let Address::Tcp(address) = listeners[0].local_address() else {
         panic!("it is TCP")

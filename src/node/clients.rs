@@ -28,11 +28,11 @@ pub(super) struct Client {
 
 impl Client {
     /// One that was accepted just now, with a socket that has not been tried yet.
-    pub(super) fn new(listener: usize, spare: bool, now: Moment) -> Client {
+    pub(super) fn new(listener: usize, now: Moment) -> Client {
         Client {
             connection: Connection::new(now),
             listener,
-            spare,
+            spare: false,
             readable: true,
             closing: false,
             writable: true,

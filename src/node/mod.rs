@@ -304,19 +304,17 @@ impl Node {
                     break;
                 }
                 accepted += 1;
-                if self.clients.len() >= self.connections_max {
+                let most = self.connections_max + limits::CONNECTIONS_OVER_MAX;
+                if self.draining.is_some() && self.clients.len() >= most {
                     self.close_oldest_idle(io, now);
                 }
-                let is_full =
-                    self.clients.len() >= self.connections_max + limits::CONNECTIONS_OVER_MAX;
-                if is_full && self.draining.is_some() {
+                if self.draining.is_some() && self.clients.len() >= most {
                     // Whoever waits gets an answer once there is room.
                     self.accept_again_at = Some(now + limits::ACCEPT_PAUSE);
                     return;
                 }
                 let id = self.clients.next_id();
                 match io.accept(index, id) {
-                    Ok(()) if is_full => io.close(id),
                     Ok(()) => self.on_accepted(io, index, id, now),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         self.listeners[index].ready = false;
@@ -340,17 +338,24 @@ impl Node {
     }
 
     fn on_accepted(&mut self, io: &mut dyn Io, listener: usize, id: ConnectionId, now: Moment) {
-        let spare = self.clients.len() >= self.connections_max;
-        self.clients.insert(Client::new(listener, spare, now));
+        self.clients.insert(Client::new(listener, now));
         self.listeners[listener].accepted += 1;
         self.listeners[listener].open += 1;
-        match io.watch(id, Interest::Read) {
-            Ok(()) => self.serve(io, id, now),
-            Err(error) => {
-                log::error!("cannot register a connection with epoll; closing it: {error}");
-                self.close(io, id, now);
-            }
+        if self.clients.len() > self.connections_max {
+            self.close_oldest_idle(io, now);
         }
+        if self.clients.len() > self.connections_max + limits::CONNECTIONS_OVER_MAX {
+            return self.close(io, id, now);
+        }
+        if let Err(error) = io.watch(id, Interest::Read) {
+            log::error!("cannot register a connection with epoll; closing it: {error}");
+            return self.close(io, id, now);
+        }
+        let spare = self.clients.len() > self.connections_max;
+        if let Some(client) = self.clients.get_mut(id) {
+            client.spare = spare;
+        }
+        self.serve(io, id, now);
     }
 
     /// Makes room for new clients: a share of the idle connections goes, the oldest first.
