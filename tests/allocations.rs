@@ -75,7 +75,8 @@ fn allocations(mysql: &LocalServer, request: &'static [u8], times: usize) -> u64
         public_key: None,
         failover: Failover::Stop,
     };
-    schema::create(&database, &numbering).unwrap_or_else(|error| panic!("{error}"));
+    schema::create(&database, &numbering, Duration::from_secs(10))
+        .unwrap_or_else(|error| panic!("{error}"));
     let listeners = Listener::bind(&Address::Tcp("127.0.0.1:0".to_owned()), 0o660).unwrap();
     let Address::Tcp(address) = listeners[0].local_address() else {
         panic!("it is TCP")

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
+use super::Settings;
 use super::driver::{Deadline, Link, column, guarded, random, within};
 use super::identity::{CLOSED, Identity, Variables};
 use super::look::{self, ADDED_COLUMNS, Found, LEASE_COLUMN, differ, look};
 use super::session::Session;
-use super::Settings;
 use crate::counter::{Epoch, Owner, View, Warning};
 use crate::fault::{Fault, FaultKind};
 use crate::limits;
