@@ -1,5 +1,5 @@
-//! What went wrong with the database, as a value: its kind, by which everything is decided, and what
-//! the server or the operating system said of it, which is only ever shown.
+//! What went wrong with the database, as a value: its kind, by which everything is decided, and
+//! what the server or the operating system said of it, which is only ever shown.
 
 use std::error::Error;
 use std::fmt::{self, Write};
