@@ -363,6 +363,8 @@ impl Allocator {
                 match found {
                     Found::Connected { view, server } => {
                         self.pool.connected(worker, server.connection, now);
+                        // Not when it was asked: attempts that fail must not put reads off.
+                        self.read_asked = self.read_asked.max(Some(flight.issued));
                         self.note(Event::Connected {
                             worker,
                             version: server.version,
@@ -607,7 +609,7 @@ impl Allocator {
         let id = self.next_job;
         self.next_job = JobId(id.0 + 1);
         self.pool.begin(worker, id, kind, self.permit.memory, now);
-        if kind.reads() {
+        if kind == Kind::Read {
             self.read_asked = Some(now);
         }
         Next::Ready(Job { id, worker, task })
