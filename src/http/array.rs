@@ -24,11 +24,20 @@ pub enum Format {
     String,
     /// `{"first":1,"increment":4,"count":3}`
     Range,
+    /// `{"first":"1","increment":"4","count":"3"}`: a range for the same readers. JavaScript makes
+    /// the tickets of it by `BigInt(first) + BigInt(increment) * BigInt(i)`, `i` from 0 to below
+    /// `Number(count)`. All three are strings, so that one rule reads them.
+    RangeString,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 3] = [Format::Array, Format::String, Format::Range];
+    pub const ALL: [Format; 4] = [
+        Format::Array,
+        Format::String,
+        Format::Range,
+        Format::RangeString,
+    ];
 
     /// The format of this name, as it stands in a query or in a setting.
     pub fn from_name(name: &[u8]) -> Option<Format> {
@@ -37,12 +46,13 @@ impl Format {
             .find(|format| format.name().as_bytes() == name)
     }
 
-    /// The name: `array`, `string` or `range`.
+    /// The name: `array`, `string`, `range` or `range-string`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Array => "array",
             Format::String => "string",
             Format::Range => "range",
+            Format::RangeString => "range-string",
         }
     }
 }
@@ -81,16 +91,8 @@ impl Body {
         match self.format {
             Format::Array => List::new(self.run, &ARRAY).len(),
             Format::String => List::new(self.run, &STRING).len(),
-            Format::Range => {
-                let Run {
-                    first,
-                    increment,
-                    count,
-                } = self.run;
-                let numbers: usize = [first, increment, count].map(digits).iter().sum();
-                let marks: usize = RANGE.iter().map(|mark| mark.len()).sum();
-                (marks + numbers + 1) as u64
-            }
+            Format::Range => range_len(self.run, &RANGE),
+            Format::RangeString => range_len(self.run, &RANGE_STRING),
         }
     }
 
@@ -101,26 +103,54 @@ impl Body {
         match self.format {
             Format::Array => List::new(self.run, &ARRAY).write_at(offset, max, out),
             Format::String => List::new(self.run, &STRING).write_at(offset, max, out),
-            Format::Range => {
-                let start = out.len();
-                let Run {
-                    first,
-                    increment,
-                    count,
-                } = self.run;
-                for (mark, number) in RANGE.into_iter().zip([first, increment, count]) {
-                    out.extend_from_slice(mark);
-                    append_number(number, out);
-                }
-                out.push(b'}');
-                keep(start, offset, max, out)
-            }
+            Format::Range => write_range_at(self.run, &RANGE, offset, max, out),
+            Format::RangeString => write_range_at(self.run, &RANGE_STRING, offset, max, out),
         }
     }
 }
 
-/// What stands before each of the three numbers of a range; `}` ends it.
-const RANGE: [&[u8]; 3] = [br#"{"first":"#, br#","increment":"#, br#","count":"#];
+/// What stands before each of the three numbers of a range, and behind the last.
+type RangeMarks = [&'static str; 4];
+
+const RANGE: RangeMarks = [r#"{"first":"#, r#","increment":"#, r#","count":"#, "}"];
+
+const RANGE_STRING: RangeMarks = [
+    r#"{"first":""#,
+    r#"","increment":""#,
+    r#"","count":""#,
+    r#""}"#,
+];
+
+fn range_len(run: Run, marks: &RangeMarks) -> u64 {
+    let numbers: usize = [run.first, run.increment, run.count]
+        .map(digits)
+        .iter()
+        .sum();
+    let marks: usize = marks.iter().map(|mark| mark.len()).sum();
+    (marks + numbers) as u64
+}
+
+// Inlined, so that the marks are constants.
+#[inline(always)]
+fn write_range_at(
+    run: Run,
+    marks: &RangeMarks,
+    offset: u64,
+    max: usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    let start = out.len();
+    let [before_numbers @ .., end] = marks;
+    for (mark, number) in before_numbers
+        .iter()
+        .zip([run.first, run.increment, run.count])
+    {
+        out.extend_from_slice(mark.as_bytes());
+        append_number(number, out);
+    }
+    out.extend_from_slice(end.as_bytes());
+    keep(start, offset, max, out)
+}
 
 /// What stands before, between and behind the tickets of a list.
 struct Marks {

@@ -136,7 +136,7 @@ impl Problem {
                      (TICKR_MAX_BATCH). No ticket was spent; ask for fewer at a time."
                 }
                 Refusal::UnknownFormat => {
-                    "The format must be array, string or range. No ticket was spent."
+                    "The format must be array, string, range or range-string. No ticket was spent."
                 }
                 Refusal::RepeatedFormat => {
                     "The format is given more than once. No ticket was spent."

@@ -104,7 +104,7 @@ pub enum Refusal {
     CountZero,
     /// 400: N is larger than the server allows.
     CountTooLarge,
-    /// 400: `format` is none of the three.
+    /// 400: `format` is not the name of a [`Format`].
     UnknownFormat,
     /// 400: `format` is there more than once.
     RepeatedFormat,

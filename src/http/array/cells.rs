@@ -70,7 +70,7 @@ impl Cells {
             }
             // How often the high digits change.
             let changes = (self.count - 1) * self.increment / power;
-            let work = self.count / 3 + 2 * cells + CHANGE_WORK * changes;
+            let work = SETUP_WORK + self.count / 3 + 2 * cells + CHANGE_WORK * changes;
             if work < least {
                 least = work;
                 found = Some(Cycle {
@@ -89,21 +89,24 @@ impl Cells {
         let mut block = [0; BLOCK_BYTES_MAX + CELL_BYTES_MAX];
         self.fill(self.first, cycle.cells, &mut block);
         let block = &mut block[..cycle.cells as usize * width];
-        for cell in block.chunks_exact_mut(width) {
-            cell[..high_digits].fill(0);
+        let mut row = [0; ROW_CELLS * CELL_BYTES_MAX];
+        let mut template = [0xff; CELL_BYTES_MAX];
+        template[..high_digits].fill(0);
+        fill_row(&template, width, &mut row);
+        for cells in block.chunks_mut(ROW_CELLS * width) {
+            for (byte, mask) in cells.iter_mut().zip(&row) {
+                *byte &= mask;
+            }
         }
-        // The high digits alone, for some cells.
-        let mut row = [0; (ROW_CELLS + 1) * CELL_BYTES_MAX];
+        let mut template = [0; CELL_BYTES_MAX];
         let mut high = None;
         let mut index = 0;
         while index < self.count {
             let ticket = self.first + index * self.increment;
-            if high.replace(ticket / cycle.power) != Some(ticket / cycle.power) {
-                let mut template = [0; CELL_BYTES_MAX];
-                write_digits(ticket / cycle.power, &mut template[..high_digits]);
-                for cell in 0..ROW_CELLS {
-                    row[cell * width..][..CELL_BYTES_MAX].copy_from_slice(&template);
-                }
+            let ticket_high = ticket / cycle.power;
+            if high.replace(ticket_high) != Some(ticket_high) {
+                write_digits(ticket_high, &mut template[..high_digits]);
+                fill_row(&template, width, &mut row);
             }
             let from = index % cycle.cells;
             let alike = (cycle.power - ticket % cycle.power).div_ceil(self.increment);
@@ -174,6 +177,14 @@ impl Cells {
     }
 }
 
+/// Repeats what all cells of a row have in common.
+fn fill_row(template: &[u8; CELL_BYTES_MAX], width: usize, row: &mut [u8]) {
+    for cell in 0..ROW_CELLS {
+        // As in `fill_by`: one store, and the next cell overwrites what was too much.
+        row[cell * width..][..CELL_BYTES_MAX].copy_from_slice(template);
+    }
+}
+
 /// Room for the widest cell: 20 digits and a mark of 3 characters.
 const CELL_BYTES_MAX: usize = 32;
 /// Fewer cells than this are not worth the preparation.
@@ -182,9 +193,12 @@ const FAST_CELLS_MIN: u64 = 16;
 const FAST_INCREMENT_MAX: u64 = 10_000_000;
 /// Cells are made here, close to the processor, and then copied to where they belong.
 const STAGE_BYTES: usize = 4096;
-/// The longest cycle; it stays close to the processor.
-const BLOCK_BYTES_MAX: usize = 12 * 1024;
-/// The high digits are written for this many cells: any multiple of 16 bytes is, too.
-const ROW_CELLS: usize = 16;
+/// The longest cycle: one of three digits always fits.
+const BLOCK_BYTES_MAX: usize = 1000 * 23;
+/// The high digits are written for this many cells at once; a row of them is a multiple of the
+/// 32 bytes that are copied by one turn of a loop.
+const ROW_CELLS: usize = 32;
 /// Other high digits cost as much as to write this many cells.
 const CHANGE_WORK: u64 = 20;
+/// A cycle costs as much as to write this many cells before it is begun.
+const SETUP_WORK: u64 = 200;

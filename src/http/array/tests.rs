@@ -35,6 +35,11 @@ fn reference(run: Run, format: Format) -> String {
             } = run;
             format!(r#"{{"first":{first},"increment":{increment},"count":{count}}}"#)
         }
+        Format::RangeString => {
+            let numbers = [run.first, run.increment, run.count];
+            let [first, increment, count] = numbers.map(|number| number.to_string());
+            format!(r#"{{"first":"{first}","increment":"{increment}","count":"{count}"}}"#)
+        }
     }
 }
 
@@ -46,6 +51,8 @@ fn looks_as_documented() {
     assert_eq!(whole(run(1, 4, 3), Format::String), r#"["1","5","9"]"#);
     let range = r#"{"first":54313005,"increment":4,"count":5}"#;
     assert_eq!(whole(tickets, Format::Range), range);
+    let range = r#"{"first":"54313005","increment":"4","count":"5"}"#;
+    assert_eq!(whole(tickets, Format::RangeString), range);
     assert_eq!(whole(run(54_313_001, 4, 1), Format::Array), "[54313001]");
     assert_eq!(whole(run(0, 1, 1), Format::String), r#"["0"]"#);
 }
@@ -106,7 +113,12 @@ fn numbers() -> impl Strategy<Value = u64> {
 
 /// Runs that often pass a power of ten or end at the last 64-bit number.
 fn runs(count_max: u64) -> impl Strategy<Value = Run> {
-    let increments = prop_oneof![1..=16u64, 1..=20_000u64, numbers()];
+    let increments = prop_oneof![
+        1..=16u64,
+        1..=20_000u64,
+        (1..=64u64, 0..7u32).prop_map(|(number, zeros)| number * 10u64.pow(zeros)),
+        numbers(),
+    ];
     let around = prop_oneof![
         4 => (0..20u32).prop_map(|power| 10u64.pow(power)),
         1 => Just(u64::MAX),
@@ -136,9 +148,12 @@ proptest! {
 
     #[test]
     fn any_pieces_make_the_whole(
-        run in runs(600),
+        run in runs(8_000),
         format in formats(),
-        sizes in prop::collection::vec(1..1_500usize, 1..20),
+        sizes in prop_oneof![
+            prop::collection::vec(1..1_500usize, 1..20),
+            prop::collection::vec(1..60_000usize, 1..20),
+        ],
     ) {
         let body = Body::new(run, format);
         let mut out = b"before".to_vec();
