@@ -83,5 +83,14 @@ fn check(run: Run, format: Format, pieces: &[[u8; 2]]) {
                 json!({ "first": first, "increment": increment, "count": count })
             );
         }
+        Format::RangeString => {
+            let read: serde_json::Value = serde_json::from_slice(&text).expect("an object");
+            let [first, increment, count] =
+                [run.first, run.increment, run.count].map(|number| number.to_string());
+            assert_eq!(
+                read,
+                json!({ "first": first, "increment": increment, "count": count })
+            );
+        }
     }
 }

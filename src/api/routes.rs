@@ -19,7 +19,7 @@ const QUERY_WORD_BYTES_MAX: usize = 16;
 const SHOWN_NAMES_BYTES_MAX: usize = 80;
 
 /// The formats of tickets.
-const CREATE: &str = "array, string or range";
+const CREATE: &str = "array, string, range or range-string";
 /// The formats of the status.
 const STATUS: &str = "string";
 

@@ -9,7 +9,7 @@ use tickr::ticket::Numbering;
 use crate::harness::{Client, Database, Kind, NODE, Tickr, for_both, get, wait_until};
 
 /// Requests that must be refused with 400.
-const BAD_BATCHES: [&str; 22] = [
+const BAD_BATCHES: [&str; 23] = [
     "0",
     "00",
     "-1",
@@ -31,6 +31,7 @@ const BAD_BATCHES: [&str; 22] = [
     "340282366920938463463374607431768211457",
     "5?format=xml",
     "5?format=",
+    "5?format=range_string",
     "5?format=array&format=range",
 ];
 
@@ -98,6 +99,10 @@ fn a_batch_is_one_contiguous_run_in_every_format() {
             (
                 "/tickets/create/3?format=range",
                 r#"{"first":A,"increment":4,"count":3}"#,
+            ),
+            (
+                "/tickets/create/3?format=range-string",
+                r#"{"first":"A","increment":"4","count":"3"}"#,
             ),
             (
                 "/tickets/create/3?other=1&format=range&x",
