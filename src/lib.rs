@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`limits`] | every bound of the program |
 //! | [`ticket`] | base ids to tickets, checked |
+//! | [`secret`] | passwords, and where they are read from |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
 //! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
@@ -59,6 +60,8 @@ pub mod logging;
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod notify;
+#[cfg(feature = "server")]
+pub mod secret;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -14,6 +14,7 @@ pub mod schema;
 mod session;
 mod workers;
 
+pub use crate::secret::Secret;
 pub use error::DatabaseError;
 pub use session::{Opened, Session, Warning};
 pub use workers::{Job, Outcome, Reply, Workers};
@@ -80,27 +81,5 @@ impl fmt::Display for Tls {
             Tls::Required => "required",
             Tls::Verify { .. } => "verify",
         })
-    }
-}
-
-/// A password, which no log and no error ever shows.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
-    }
-
-    /// The password itself: for logging in, and for nothing else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
     }
 }

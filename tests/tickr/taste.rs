@@ -9,6 +9,7 @@ use std::process::Command;
 const LEVELS: &[(&str, u32)] = &[
     ("limits", 0),
     ("ticket", 1),
+    ("secret", 1),
     ("socket", 1),
     ("timer", 1),
     ("http", 2),
