@@ -23,6 +23,8 @@
 //! | [`limits`] | every bound of the program |
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`secret`] | passwords, and where they are read from |
+//! | [`moment`] | time as a number |
+//! | [`fault`], [`counter`] | what can go wrong with the database; the row and what can be asked of it |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
 //! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
@@ -48,9 +50,13 @@ pub mod cluster;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod counter;
+#[cfg(feature = "server")]
 pub mod database;
 #[cfg(feature = "server")]
 pub mod dispenser;
+#[cfg(feature = "server")]
+pub mod fault;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod limits;
@@ -58,6 +64,8 @@ pub mod limits;
 pub mod logging;
 #[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod moment;
 #[cfg(feature = "server")]
 pub mod notify;
 #[cfg(feature = "server")]
