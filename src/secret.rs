@@ -64,6 +64,13 @@ impl SecretSource {
     }
 }
 
+/// No password.
+impl Default for SecretSource {
+    fn default() -> SecretSource {
+        SecretSource::Value(Secret::default())
+    }
+}
+
 /// A password given by mistake in the place of a path must not be shown either.
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
