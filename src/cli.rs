@@ -15,7 +15,7 @@ pub(crate) struct Command<J: 'static> {
     /// `["db", "create"]`
     pub(crate) path: &'static [&'static str],
     pub(crate) about: &'static str,
-    pub(crate) read: fn(&mut Reader<'_>) -> Option<J>,
+    pub(crate) read: fn(&mut Reader<'_>) -> J,
 }
 
 /// What stands above commands of two words.
@@ -129,7 +129,7 @@ fn arg(row: &Row) -> Arg {
     let expects = row.expects();
     let (first, rest) = expects.split_at(1);
     let required = match row.absent {
-        Absent::Error => " [required]",
+        Absent::Required(_) => " [required]",
         Absent::Default(_) | Absent::Unset => "",
     };
     let help = format!("{}\n{}{rest}{required}", row.help, first.to_uppercase());

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap_complete::Shell;
+
 use crate::client::ServerUrl;
 use crate::database::{Host, Settings, Tls};
 use crate::http::array;
@@ -84,58 +86,44 @@ impl Default for Access {
 
 impl Config {
     /// Reads the settings of `tickr serve`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Config> {
+    pub fn read(reader: &mut Reader<'_>) -> Config {
         let database = reader.database();
         let numbering = reader.numbering();
-        reader.heading("HTTP");
-        let listen = reader.get(&settings::LISTEN);
-        let state_file = &settings::STATE_FILE;
-        Config::server(reader, database, numbering, listen, state_file)
+        let listen = reader.under("HTTP").get(&settings::LISTEN);
+        let mut config = Config::server(reader, database, numbering, listen);
+        config.state_file = reader.under("Reservations").find(&settings::STATE_FILE);
+        config
     }
 
+    /// All but the state file.
     fn server(
         reader: &mut Reader<'_>,
-        database: Option<(Settings, Access)>,
-        numbering: Option<Numbering>,
-        listen: Option<Vec<Address>>,
-        state_file: &'static Setting<PathBuf>,
-    ) -> Option<Config> {
-        let socket_mode = reader.get(&settings::SOCKET_MODE);
-        let auth = reader.http_password(
-            &settings::HTTP_AUTH_PASSWORD,
-            &settings::HTTP_AUTH_PASSWORD_FILE,
-        );
-        let max_batch = reader.get(&settings::MAX_BATCH);
-        let batch_format = reader.get(&settings::BATCH_FORMAT);
-        let max_connections = reader.get(&settings::MAX_CONNECTIONS);
-        let idle_timeout = reader.get(&settings::IDLE_TIMEOUT);
-        let shutdown_timeout = reader.get(&settings::SHUTDOWN_TIMEOUT);
-        reader.heading("Reservations");
-        let pool_size = reader.get(&settings::DATABASE_POOL_SIZE);
-        let prefetch = reader.get(&settings::PREFETCH_SECONDS);
-        let state_file = reader.get(state_file);
-        let logging = reader.logging();
-        let (database, access) = database?;
-        let (auth_password, auth_source) = auth.unzip();
-        Some(Config {
+        (database, access): (Settings, Access),
+        numbering: Numbering,
+        listen: Vec<Address>,
+    ) -> Config {
+        let (auth_password, auth_source) = reader.http_password().unzip();
+        Config {
             pool_timeout: database.timeout,
             database,
             access,
-            pool_size: pool_size?,
-            numbering: numbering?,
-            listen: listen?,
-            socket_mode: socket_mode?,
+            numbering,
+            listen,
             auth_password,
             auth_source,
-            max_batch: max_batch?,
-            batch_format: batch_format?,
-            max_connections: max_connections?,
-            idle_timeout: idle_timeout?,
-            shutdown_timeout: shutdown_timeout?,
-            prefetch_seconds: prefetch?.as_secs_f64(),
-            state_file,
-            logging: logging?,
-        })
+            socket_mode: reader.get(&settings::SOCKET_MODE),
+            max_batch: reader.get(&settings::MAX_BATCH),
+            batch_format: reader.get(&settings::BATCH_FORMAT),
+            max_connections: reader.get(&settings::MAX_CONNECTIONS),
+            idle_timeout: reader.get(&settings::IDLE_TIMEOUT),
+            shutdown_timeout: reader.get(&settings::SHUTDOWN_TIMEOUT),
+            pool_size: reader
+                .under("Reservations")
+                .get(&settings::DATABASE_POOL_SIZE),
+            prefetch_seconds: reader.get(&settings::PREFETCH_SECONDS).as_secs_f64(),
+            state_file: None,
+            logging: reader.logging(),
+        }
     }
 }
 
@@ -152,46 +140,37 @@ pub struct DevConfig {
 
 impl DevConfig {
     /// Reads the settings of `tickr dev`: those of `tickr serve`, but the database is its own.
-    pub fn read(reader: &mut Reader<'_>) -> Option<DevConfig> {
-        reader.heading("Private MySQL server");
-        let mysqld = reader.get(&settings::MYSQLD);
+    pub fn read(reader: &mut Reader<'_>) -> DevConfig {
+        reader.under("Private MySQL server");
+        let mysqld = reader.find(&settings::MYSQLD);
         let data_dir = reader.get(&settings::DATA_DIR);
-        let timeout = reader.get(&settings::DATABASE_POOL_TIMEOUT);
-        let database = timeout.map(|timeout| {
-            let nowhere = Settings {
-                host: Host::Socket(PathBuf::new()),
-                username: String::new(),
-                password: Secret::default(),
-                name: "tickr".to_owned(),
-                timeout,
-                tls: Tls::Off,
-            };
-            (nowhere, Access::default())
-        });
-        reader.heading("Numbering (cannot be changed while the data directory is kept)");
+        let nowhere = Settings {
+            host: Host::Socket(PathBuf::new()),
+            username: String::new(),
+            password: Secret::default(),
+            name: "tickr".to_owned(),
+            timeout: reader.get(&settings::DATABASE_POOL_TIMEOUT),
+            tls: Tls::Off,
+        };
+        reader.under("Numbering (cannot be changed while the data directory is kept)");
         let numbering = reader.numbering_of([
             &settings::DEV_MAX_NODES,
             &settings::DEV_STARTING_OFFSET,
             &settings::DEV_NODE_NUMBER,
         ]);
-        reader.heading("HTTP");
-        let is_given = reader.is_given(&settings::DEV_LISTEN.row);
-        let listen = reader.get(&settings::DEV_LISTEN);
-        let folder = data_dir.clone().unwrap_or_default();
-        let listen = listen.or_else(|| {
+        let listen = reader.under("HTTP").find(&settings::DEV_LISTEN);
+        let listen = listen.unwrap_or_else(|| {
             let tcp = Address::Tcp("127.0.0.1:8080".to_owned());
-            let unix = Address::Unix(folder.join("tickr.sock"));
-            (!is_given).then(|| vec![tcp, unix])
+            vec![tcp, Address::Unix(data_dir.join("tickr.sock"))]
         });
-        let state_file = &settings::DEV_STATE_FILE;
-        let mut serve = Config::server(reader, database, numbering, listen, state_file)?;
-        let state_file = serve.state_file.take();
-        serve.state_file = state_file.or_else(|| Some(folder.join("tickr.state")));
-        Some(DevConfig {
+        let mut serve = Config::server(reader, (nowhere, Access::default()), numbering, listen);
+        let state_file = reader.under("Reservations").find(&settings::DEV_STATE_FILE);
+        serve.state_file = state_file.or_else(|| Some(data_dir.join("tickr.state")));
+        DevConfig {
             mysqld,
-            data_dir: data_dir?,
+            data_dir,
             serve,
-        })
+        }
     }
 
     /// What is logged.
@@ -225,17 +204,14 @@ pub struct DatabaseConfig {
 
 impl DatabaseConfig {
     /// Reads the settings of `tickr db migrate`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
-        let database = reader.database();
-        let numbering = reader.numbering();
-        let logging = reader.logging();
-        let (database, access) = database?;
-        Some(DatabaseConfig {
+    pub fn read(reader: &mut Reader<'_>) -> DatabaseConfig {
+        let (database, access) = reader.database();
+        DatabaseConfig {
             database,
             access,
-            numbering: numbering?,
-            logging: logging?,
-        })
+            numbering: reader.numbering(),
+            logging: reader.logging(),
+        }
     }
 }
 
@@ -250,22 +226,19 @@ pub struct LeaseConfig {
 
 impl LeaseConfig {
     /// Reads the settings of `tickr db create`, where the lease has a default.
-    pub fn read_create(reader: &mut Reader<'_>) -> Option<LeaseConfig> {
-        LeaseConfig::read_with(reader, &settings::CREATE_LEASE_SECONDS)
+    pub fn read_create(reader: &mut Reader<'_>) -> LeaseConfig {
+        LeaseConfig {
+            lease_seconds: reader.get(&settings::CREATE_LEASE_SECONDS),
+            target: DatabaseConfig::read(reader),
+        }
     }
 
     /// Reads the settings of `tickr db lease`, where it is required.
-    pub fn read(reader: &mut Reader<'_>) -> Option<LeaseConfig> {
-        LeaseConfig::read_with(reader, &settings::LEASE_SECONDS)
-    }
-
-    fn read_with(reader: &mut Reader<'_>, setting: &'static Setting<u64>) -> Option<LeaseConfig> {
-        let lease_seconds = reader.get(setting);
-        let target = DatabaseConfig::read(reader)?;
-        Some(LeaseConfig {
-            target,
-            lease_seconds: lease_seconds?,
-        })
+    pub fn read(reader: &mut Reader<'_>) -> LeaseConfig {
+        LeaseConfig {
+            lease_seconds: reader.get(&settings::LEASE_SECONDS),
+            target: DatabaseConfig::read(reader),
+        }
     }
 }
 
@@ -282,14 +255,12 @@ pub struct CheckConfig {
 
 impl CheckConfig {
     /// Reads the settings of `tickr db check`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<CheckConfig> {
-        let column = reader.get(&settings::TABLE);
-        let json = reader.get(&settings::JSON);
-        Some(CheckConfig {
-            target: DatabaseConfig::read(reader)?,
-            column,
-            json: json.is_some(),
-        })
+    pub fn read(reader: &mut Reader<'_>) -> CheckConfig {
+        CheckConfig {
+            column: reader.find(&settings::TABLE),
+            json: reader.find(&settings::JSON).is_some(),
+            target: DatabaseConfig::read(reader),
+        }
     }
 }
 
@@ -306,14 +277,12 @@ pub struct AdvanceConfig {
 
 impl AdvanceConfig {
     /// Reads the settings of `tickr db advance`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<AdvanceConfig> {
-        let past = reader.get(&settings::PAST);
-        let margin = reader.get(&settings::MARGIN);
-        Some(AdvanceConfig {
-            target: DatabaseConfig::read(reader)?,
-            past,
-            margin: margin?,
-        })
+    pub fn read(reader: &mut Reader<'_>) -> AdvanceConfig {
+        AdvanceConfig {
+            past: reader.find(&settings::PAST),
+            margin: reader.get(&settings::MARGIN),
+            target: DatabaseConfig::read(reader),
+        }
     }
 }
 
@@ -332,22 +301,19 @@ pub struct DropConfig {
 
 impl DropConfig {
     /// Reads the settings of `tickr db drop`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<DropConfig> {
-        let confirmed = reader.get(&settings::CONFIRM);
-        let database = reader.database();
-        let logging = reader.logging();
-        let (database, access) = database?;
-        let confirmed = confirmed?;
-        if confirmed != database.name {
-            let problem = format!("is {}", settings::shown(&confirmed));
+    pub fn read(reader: &mut Reader<'_>) -> DropConfig {
+        let confirmed = reader.find(&settings::CONFIRM);
+        let (database, access) = reader.database();
+        if let Some(name) = confirmed.as_ref().filter(|name| **name != database.name) {
+            let problem = format!("is {}", settings::shown(name));
             reader.mistake(&settings::CONFIRM.row, problem);
         }
-        Some(DropConfig {
+        DropConfig {
             database,
             access,
-            confirmed,
-            logging: logging?,
-        })
+            confirmed: confirmed.unwrap_or_default(),
+            logging: reader.logging(),
+        }
     }
 }
 
@@ -363,20 +329,16 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    fn read(
-        reader: &mut Reader<'_>,
-        servers: &'static Setting<Vec<ServerUrl>>,
-    ) -> Option<ClientConfig> {
+    fn read(reader: &mut Reader<'_>, servers: &'static Setting<Vec<ServerUrl>>) -> ClientConfig {
+        let (value, file) = (&settings::CLIENT_PASSWORD, &settings::CLIENT_PASSWORD_FILE);
         let servers = reader.get(servers);
-        reader.heading("Client");
-        let password =
-            reader.http_password(&settings::CLIENT_PASSWORD, &settings::CLIENT_PASSWORD_FILE);
-        let timeout = reader.get(&settings::CLIENT_TIMEOUT);
-        Some(ClientConfig {
-            servers: servers?,
+        reader.under("Client");
+        let password = reader.password(value, file, SecretSource::read_for_http);
+        ClientConfig {
+            servers,
             password: password.map(|(password, _)| password),
-            timeout: timeout?,
-        })
+            timeout: reader.get(&settings::CLIENT_TIMEOUT),
+        }
     }
 }
 
@@ -391,11 +353,11 @@ pub struct GetConfig {
 
 impl GetConfig {
     /// Reads the settings of `tickr get`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<GetConfig> {
-        let count = reader.get(&settings::COUNT);
-        let client = ClientConfig::read(reader, &settings::SERVER)?;
-        let count = count?;
-        Some(GetConfig { client, count })
+    pub fn read(reader: &mut Reader<'_>) -> GetConfig {
+        GetConfig {
+            count: reader.get(&settings::COUNT),
+            client: ClientConfig::read(reader, &settings::SERVER),
+        }
     }
 }
 
@@ -412,15 +374,12 @@ pub struct ClusterConfig {
 
 impl ClusterConfig {
     /// Reads the settings of `tickr cluster check`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<ClusterConfig> {
-        let watch = reader.get(&settings::WATCH).is_some();
-        let json = reader.get(&settings::JSON).is_some();
-        let client = ClientConfig::read(reader, &settings::NODES)?;
-        Some(ClusterConfig {
-            client,
-            watch,
-            json,
-        })
+    pub fn read(reader: &mut Reader<'_>) -> ClusterConfig {
+        ClusterConfig {
+            watch: reader.find(&settings::WATCH).is_some(),
+            json: reader.find(&settings::JSON).is_some(),
+            client: ClientConfig::read(reader, &settings::NODES),
+        }
     }
 }
 
@@ -439,85 +398,77 @@ pub struct DecodeConfig {
 
 impl DecodeConfig {
     /// Reads the settings of `tickr decode`.
-    pub fn read(reader: &mut Reader<'_>) -> Option<DecodeConfig> {
-        let ticket = reader.get(&settings::TICKET);
-        let json = reader.get(&settings::JSON).is_some();
-        reader.heading(NUMBERING);
-        let max_nodes = reader.get(&settings::MAX_NODES);
-        let starting_offset = reader.get(&settings::STARTING_OFFSET);
-        Some(DecodeConfig {
-            ticket: ticket?,
-            max_nodes: max_nodes?,
-            starting_offset: starting_offset?,
-            json,
-        })
+    pub fn read(reader: &mut Reader<'_>) -> DecodeConfig {
+        DecodeConfig {
+            ticket: reader.get(&settings::TICKET),
+            json: reader.find(&settings::JSON).is_some(),
+            max_nodes: reader.under(NUMBERING).get(&settings::MAX_NODES),
+            starting_offset: reader.get(&settings::STARTING_OFFSET),
+        }
     }
+}
+
+/// Reads the argument of `tickr completions`.
+pub fn read_shell(reader: &mut Reader<'_>) -> Shell {
+    reader.get(&settings::SHELL)
 }
 
 const NUMBERING: &str = "Numbering (cannot be changed once live)";
 
 /// Settings that only make sense together.
 impl Reader<'_> {
-    fn database(&mut self) -> Option<(Settings, Access)> {
-        self.heading("Database");
-        let host = self.get(&settings::DATABASE_HOST);
+    fn database(&mut self) -> (Settings, Access) {
+        let host = self.under("Database").get(&settings::DATABASE_HOST);
         let port = self.get(&settings::DATABASE_PORT);
-        let username = self.get(&settings::DATABASE_USERNAME);
-        let password = self.password(
+        let is_socket = host.starts_with('/');
+        let (value, file) = (
             &settings::DATABASE_PASSWORD,
             &settings::DATABASE_PASSWORD_FILE,
-            SecretSource::read,
         );
-        let name = self.get(&settings::DATABASE_NAME);
-        let timeout = self.get(&settings::DATABASE_POOL_TIMEOUT);
-        let tls = self.tls(host.as_deref());
-        let public_key = self.get(&settings::DATABASE_PUBLIC_KEY);
-        let failover = self.get(&settings::FAILOVER);
-        let (password, source) = password.unzip();
+        let password = self.password(value, file, SecretSource::read);
+        let (password, source) = password.unwrap_or_default();
         let settings = Settings {
-            host: match host? {
-                path if path.starts_with('/') => Host::Socket(path.into()),
-                host => Host::Tcp {
+            username: self.get(&settings::DATABASE_USERNAME),
+            password,
+            name: self.get(&settings::DATABASE_NAME),
+            timeout: self.get(&settings::DATABASE_POOL_TIMEOUT),
+            tls: self.tls(is_socket),
+            host: match is_socket {
+                true => Host::Socket(host.into()),
+                false => Host::Tcp {
                     host: settings::without_brackets(&host).to_owned(),
-                    port: port?,
+                    port,
                 },
             },
-            username: username?,
-            password: password.unwrap_or_default(),
-            name: name?,
-            timeout: timeout?,
-            tls: tls?,
         };
         let access = Access {
-            password: source.unwrap_or_default(),
-            public_key,
-            failover: failover?,
+            password: source,
+            public_key: self.find(&settings::DATABASE_PUBLIC_KEY),
+            failover: self.get(&settings::FAILOVER),
         };
-        Some((settings, access))
+        (settings, access)
     }
 
-    fn tls(&mut self, host: Option<&str>) -> Option<Tls> {
-        let mode = self.get(&settings::DATABASE_TLS);
-        let ca = self.get(&settings::DATABASE_TLS_CA);
-        let mode = mode?;
-        if mode != TlsMode::Off && host.is_some_and(|host| host.starts_with('/')) {
+    fn tls(&mut self, is_socket: bool) -> Tls {
+        let mode = self.find(&settings::DATABASE_TLS);
+        let ca = self.find(&settings::DATABASE_TLS_CA);
+        if is_socket && mode.is_some_and(|mode| mode != TlsMode::Off) {
             let problem = "asks for encryption, which a Unix socket does not have";
             self.mistake(&settings::DATABASE_TLS.row, problem);
         }
-        if mode != TlsMode::Verify && ca.is_some() {
+        if ca.is_some() && mode.is_some_and(|mode| mode != TlsMode::Verify) {
             let problem = "has no effect, because the TLS mode is not verify";
             self.mistake(&settings::DATABASE_TLS_CA.row, problem);
         }
-        Some(match mode {
+        match mode.unwrap_or(TlsMode::Off) {
             TlsMode::Off => Tls::Off,
             TlsMode::Required => Tls::Required,
             TlsMode::Verify => Tls::Verify { ca },
-        })
+        }
     }
 
-    fn numbering(&mut self) -> Option<Numbering> {
-        self.heading(NUMBERING);
-        self.numbering_of([
+    fn numbering(&mut self) -> Numbering {
+        self.under(NUMBERING).numbering_of([
             &settings::MAX_NODES,
             &settings::STARTING_OFFSET,
             &settings::NODE_NUMBER,
@@ -525,14 +476,14 @@ impl Reader<'_> {
     }
 
     /// Checked against each other as far as they are known.
-    fn numbering_of(&mut self, settings: [&'static Setting<u64>; 3]) -> Option<Numbering> {
-        let [max_nodes, offset, node] = settings.map(|setting| self.get(setting));
+    fn numbering_of(&mut self, settings: [&'static Setting<u64>; 3]) -> Numbering {
+        let [max_nodes, offset, node] = settings.map(|setting| self.find(setting));
         let checked = Numbering::new(
             max_nodes.unwrap_or(u64::MAX),
             offset.unwrap_or(0),
             node.unwrap_or(0),
         );
-        if let Err(error) = checked {
+        checked.unwrap_or_else(|error| {
             let wrong = match error {
                 NumberingError::NoNodes => 0,
                 NumberingError::StartingOffset { .. } => 1,
@@ -540,16 +491,15 @@ impl Reader<'_> {
             };
             let problem = format!("does not fit the other settings ({error})");
             self.mistake(&settings[wrong].row, problem);
-        }
-        max_nodes.and(offset).and(node)?;
-        checked.ok()
+            Numbering::new(1, 0, 0).expect("the least there is")
+        })
     }
 
-    fn http_password(
-        &mut self,
-        value: &'static Setting<Secret>,
-        file: &'static Setting<PathBuf>,
-    ) -> Option<(Secret, SecretSource)> {
+    fn http_password(&mut self) -> Option<(Secret, SecretSource)> {
+        let (value, file) = (
+            &settings::HTTP_AUTH_PASSWORD,
+            &settings::HTTP_AUTH_PASSWORD_FILE,
+        );
         self.password(value, file, SecretSource::read_for_http)
     }
 
@@ -564,20 +514,17 @@ impl Reader<'_> {
             let problem = format!("conflicts with --{}; set only one of them", value.row.flag);
             self.mistake(&file.row, problem);
         }
-        let value = self.get(value).map(SecretSource::Value);
-        let path = self.get(file).map(SecretSource::File);
+        let value = self.find(value).map(SecretSource::Value);
+        let path = self.find(file).map(SecretSource::File);
         let source = value.or(path)?;
         let secret = read(&source).map_err(|error| self.mistake(&file.row, error.to_string()));
         Some((secret.ok()?, source))
     }
 
-    fn logging(&mut self) -> Option<Logging> {
-        self.heading("Logging");
-        let filter = self.get(&settings::LOG);
-        let format = self.get(&settings::LOG_FORMAT);
-        Some(Logging {
-            filter: filter?,
-            format: format?,
-        })
+    fn logging(&mut self) -> Logging {
+        Logging {
+            filter: self.under("Logging").get(&settings::LOG),
+            format: self.get(&settings::LOG_FORMAT),
+        }
     }
 }

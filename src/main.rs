@@ -21,7 +21,7 @@ use tickr::client::{self, Client};
 use tickr::cluster;
 use tickr::config::{
     AdvanceConfig, CheckConfig, ClusterConfig, Config, DatabaseConfig, DecodeConfig, DevConfig,
-    DropConfig, GetConfig, LeaseConfig,
+    DropConfig, GetConfig, LeaseConfig, read_shell,
 };
 use tickr::database::local::{LocalError, LocalOptions, LocalServer};
 use tickr::database::{DatabaseError, Secret, Settings, schema};
@@ -29,7 +29,6 @@ use tickr::http::route::Rules;
 use tickr::limits;
 use tickr::logging::{Format, Logging};
 use tickr::server::{self, ServeError, Server};
-use tickr::settings;
 use tickr::socket::{Address, BindError, Listener};
 use tickr::ticket::{Numbering, Origin};
 
@@ -45,18 +44,18 @@ const COMMANDS: &[Command<Job>] = &[
     Command {
         path: &["serve"],
         about: "Serve tickets until SIGTERM or SIGINT",
-        read: |reader| Job::logged(Config::read(reader)?, |config| &config.logging, serve),
+        read: |reader| Job::logged(Config::read(reader), |config| &config.logging, serve),
     },
     Command {
         path: &["dev"],
         about: "Run with a private MySQL server; no configuration needed",
-        read: |reader| Job::logged(DevConfig::read(reader)?, DevConfig::logging, dev),
+        read: |reader| Job::logged(DevConfig::read(reader), DevConfig::logging, dev),
     },
     Command {
         path: &["db", "create"],
         about: "Create the database, the counter and the stored settings; keep what exists",
         read: |reader| {
-            let config = LeaseConfig::read_create(reader)?;
+            let config = LeaseConfig::read_create(reader);
             Job::logged(config, |config| &config.target.logging, db_create)
         },
     },
@@ -64,7 +63,7 @@ const COMMANDS: &[Command<Job>] = &[
         path: &["db", "check"],
         about: "Report the database's state; exit 1 if there is a problem",
         read: |reader| {
-            let config = CheckConfig::read(reader)?;
+            let config = CheckConfig::read(reader);
             Job::logged(config, |config| &config.target.logging, db_check)
         },
     },
@@ -72,7 +71,7 @@ const COMMANDS: &[Command<Job>] = &[
         path: &["db", "migrate"],
         about: "Convert a MyISAM table to InnoDB, keeping the counter",
         read: |reader| {
-            let config = DatabaseConfig::read(reader)?;
+            let config = DatabaseConfig::read(reader);
             Job::logged(config, |config| &config.logging, db_migrate)
         },
     },
@@ -80,7 +79,7 @@ const COMMANDS: &[Command<Job>] = &[
         path: &["db", "advance"],
         about: "Move the counter forward past every issued ticket, after a restore or a failover",
         read: |reader| {
-            let config = AdvanceConfig::read(reader)?;
+            let config = AdvanceConfig::read(reader);
             Job::logged(config, |config| &config.target.logging, db_advance)
         },
     },
@@ -88,34 +87,34 @@ const COMMANDS: &[Command<Job>] = &[
         path: &["db", "lease"],
         about: "Change the lease that is stored beside the counter",
         read: |reader| {
-            let config = LeaseConfig::read(reader)?;
+            let config = LeaseConfig::read(reader);
             Job::logged(config, |config| &config.target.logging, db_lease)
         },
     },
     Command {
         path: &["db", "drop"],
         about: "Permanently delete the database",
-        read: |reader| Job::logged(DropConfig::read(reader)?, |config| &config.logging, db_drop),
+        read: |reader| Job::logged(DropConfig::read(reader), |config| &config.logging, db_drop),
     },
     Command {
         path: &["get"],
         about: "Get tickets from a server, one per line",
-        read: |reader| Job::quiet(GetConfig::read(reader)?, get),
+        read: |reader| Job::quiet(GetConfig::read(reader), get),
     },
     Command {
         path: &["decode"],
         about: "Show which node issued a ticket, and its base id; exit 1 if no node can have",
-        read: |reader| Job::quiet(DecodeConfig::read(reader)?, decode),
+        read: |reader| Job::quiet(DecodeConfig::read(reader), decode),
     },
     Command {
         path: &["cluster", "check"],
         about: "Ask every node for its status; exit 1 if one does not respond or they do not match",
-        read: |reader| Job::quiet(ClusterConfig::read(reader)?, cluster_check),
+        read: |reader| Job::quiet(ClusterConfig::read(reader), cluster_check),
     },
     Command {
         path: &["completions"],
         about: "Generate shell completions",
-        read: |reader| Job::quiet(reader.get(&settings::SHELL)?, completions),
+        read: |reader| Job::quiet(read_shell(reader), completions),
     },
 ];
 
@@ -131,15 +130,15 @@ impl Job {
         config: C,
         logging: fn(&C) -> &Logging,
         run: fn(C) -> Result<(), Failure>,
-    ) -> Option<Job> {
+    ) -> Job {
         let logging = Some(logging(&config).clone());
         let run = Box::new(move || run(config));
-        Some(Job { logging, run })
+        Job { logging, run }
     }
 
-    fn quiet<C: 'static>(config: C, run: fn(C) -> Result<(), Failure>) -> Option<Job> {
+    fn quiet<C: 'static>(config: C, run: fn(C) -> Result<(), Failure>) -> Job {
         let run = Box::new(move || run(config));
-        Some(Job { logging: None, run })
+        Job { logging: None, run }
     }
 
     fn run(self) -> Result<(), Failure> {

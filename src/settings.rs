@@ -64,8 +64,8 @@ pub enum Form {
 /// What the absence of a setting means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// It is required.
-    Error,
+    /// It is required; this is an example of a value.
+    Required(&'static str),
     /// This value holds.
     Default(&'static str),
     /// The program does without.
@@ -106,7 +106,7 @@ impl Row {
     pub fn default(&self) -> Option<&'static str> {
         match self.absent {
             Absent::Default(value) => Some(value),
-            Absent::Error | Absent::Unset => None,
+            Absent::Required(_) | Absent::Unset => None,
         }
     }
 
@@ -154,6 +154,11 @@ impl<T> Setting<T> {
         self
     }
 
+    const fn such_as(mut self, example: &'static str) -> Setting<T> {
+        self.row.absent = Absent::Required(example);
+        self
+    }
+
     const fn optional(mut self) -> Setting<T> {
         self.row.absent = Absent::Unset;
         self
@@ -191,47 +196,43 @@ impl<T> Setting<T> {
 
 // Database
 
-/// The server to connect to.
-pub const DATABASE_HOST: Setting<String> = text(
+pub(crate) const DATABASE_HOST: Setting<String> = text(
     "database-host",
     "HOST",
     "MySQL host or socket path",
     "host name, IP address, or absolute path of a Unix socket (the port is set separately)",
     |host| host.starts_with('/') || is_ip(host) || is_host_name(host),
-);
-/// The TCP port of the server.
-pub const DATABASE_PORT: Setting<u16> = integer(
+)
+.such_as("localhost");
+pub(crate) const DATABASE_PORT: Setting<u16> = integer(
     "database-port",
     "MySQL TCP port; not used with a Unix socket",
     1..=u16::MAX as u64,
 )
 .takes("PORT")
 .or("3306");
-/// The user that logs in.
-pub const DATABASE_USERNAME: Setting<String> = text(
+pub(crate) const DATABASE_USERNAME: Setting<String> = text(
     "database-username",
     "NAME",
     "MySQL user name",
     "text without control characters",
     |name| !has_control(name),
-);
-/// The user's password.
-pub const DATABASE_PASSWORD: Setting<Secret> = password(
+)
+.such_as("tickr");
+pub(crate) const DATABASE_PASSWORD: Setting<Secret> = password(
     "database-password",
     "MySQL password; other users of this machine can see it when given as a flag",
     "UTF-8 text",
     |_| true,
 );
-/// The file that holds the user's password.
-pub const DATABASE_PASSWORD_FILE: Setting<PathBuf> = path(
+pub(crate) const DATABASE_PASSWORD_FILE: Setting<PathBuf> = path(
     "database-password-file",
     "Read the MySQL password from this file instead, without one trailing newline",
     "path of a readable file, at most 4096 bytes of UTF-8",
 )
 .optional()
 .secret();
-/// The database that holds the tables.
-pub const DATABASE_NAME: Setting<String> = text(
+pub(crate) const DATABASE_NAME: Setting<String> = text(
     "database-name",
     "NAME",
     "Database name",
@@ -241,9 +242,9 @@ pub const DATABASE_NAME: Setting<String> = text(
             && !has_control(name)
             && !name.ends_with(' ')
     },
-);
-/// Whether connections to the database are encrypted.
-pub const DATABASE_TLS: Setting<TlsMode> = choice(
+)
+.such_as("tickr");
+pub(crate) const DATABASE_TLS: Setting<TlsMode> = choice(
     "database-tls",
     "MODE",
     "Encryption of MySQL connections: off (plain text: whoever can read or alter the traffic can \
@@ -251,20 +252,17 @@ pub const DATABASE_TLS: Setting<TlsMode> = choice(
      and host name verified); over a Unix socket only off",
 )
 .or("off");
-/// The certificate authorities that are trusted.
-pub const DATABASE_TLS_CA: Setting<PathBuf> = readable(
+pub(crate) const DATABASE_TLS_CA: Setting<PathBuf> = readable(
     "database-tls-ca",
     "Additional CA certificates to trust, besides the public CAs; requires the TLS mode verify",
     "path of a readable PEM file",
 );
-/// The server's RSA key, for a password that is sent without TLS.
-pub const DATABASE_PUBLIC_KEY: Setting<PathBuf> = readable(
+pub(crate) const DATABASE_PUBLIC_KEY: Setting<PathBuf> = readable(
     "database-public-key",
     "MySQL's RSA public key, to log in with caching_sha2_password over TCP without TLS",
     "path of a readable PEM file",
 );
-/// What to do on another server than the one that owns the counter.
-pub const FAILOVER: Setting<Failover> = choice(
+pub(crate) const FAILOVER: Setting<Failover> = choice(
     "failover",
     "POLICY",
     "After a failover to another MySQL server: stop until an operator runs `tickr db advance`, or \
@@ -272,15 +270,13 @@ pub const FAILOVER: Setting<Failover> = choice(
      old one no longer accepts writes",
 )
 .or("stop");
-/// Connections to the database.
-pub const DATABASE_POOL_SIZE: Setting<usize> = integer(
+pub(crate) const DATABASE_POOL_SIZE: Setting<usize> = integer(
     "database-pool-size",
     "Database connections, one thread each",
     1..=limits::POOL_SIZE_MAX as u64,
 )
 .or("5");
-/// How long a request waits for the database.
-pub const DATABASE_POOL_TIMEOUT: Setting<Duration> = seconds(
+pub(crate) const DATABASE_POOL_TIMEOUT: Setting<Duration> = seconds(
     "database-pool-timeout",
     "How long a request waits for the database before it gets a 503",
     limits::POOL_TIMEOUT_MIN..=limits::POOL_TIMEOUT_MAX,
@@ -289,36 +285,32 @@ pub const DATABASE_POOL_TIMEOUT: Setting<Duration> = seconds(
 
 // Numbering
 
-/// How many nodes the cluster can have.
-pub const MAX_NODES: Setting<u64> = integer(
+pub(crate) const MAX_NODES: Setting<u64> = integer(
     "max-nodes",
     "Maximum number of nodes in the cluster; also the increment between one node's tickets",
     1..=u64::MAX,
-);
-/// The first ticket of node 0.
-pub const STARTING_OFFSET: Setting<u64> = integer(
+)
+.such_as("4");
+pub(crate) const STARTING_OFFSET: Setting<u64> = integer(
     "starting-offset",
     "First ID to issue; with the node number added, it must fit in 64 bits",
     0..=u64::MAX,
 )
-.takes("ID");
-/// This node.
-pub const NODE_NUMBER: Setting<u64> = integer(
+.takes("ID")
+.such_as("1");
+pub(crate) const NODE_NUMBER: Setting<u64> = integer(
     "node-number",
     "This node's number, starting at 0 and less than the maximum number of nodes",
     0..=u64::MAX,
-);
-/// [`MAX_NODES`] of `tickr dev`.
-pub const DEV_MAX_NODES: Setting<u64> = MAX_NODES.or("4");
-/// [`STARTING_OFFSET`] of `tickr dev`.
-pub const DEV_STARTING_OFFSET: Setting<u64> = STARTING_OFFSET.or("1");
-/// [`NODE_NUMBER`] of `tickr dev`.
-pub const DEV_NODE_NUMBER: Setting<u64> = NODE_NUMBER.or("0");
+)
+.such_as("0");
+pub(crate) const DEV_MAX_NODES: Setting<u64> = MAX_NODES.or("4");
+pub(crate) const DEV_STARTING_OFFSET: Setting<u64> = STARTING_OFFSET.or("1");
+pub(crate) const DEV_NODE_NUMBER: Setting<u64> = NODE_NUMBER.or("0");
 
 // HTTP
 
-/// The addresses to listen on.
-pub const LISTEN: Setting<Vec<Address>> = list(
+pub(crate) const LISTEN: Setting<Vec<Address>> = list(
     "listen",
     "ADDRESSES",
     "Addresses to listen on",
@@ -326,12 +318,10 @@ pub const LISTEN: Setting<Vec<Address>> = list(
     limits::LISTENERS_MAX,
 )
 .or("127.0.0.1:8080");
-/// [`LISTEN`] of `tickr dev`, whose default depends on the data directory.
-pub const DEV_LISTEN: Setting<Vec<Address>> = LISTEN.optional().help(
+pub(crate) const DEV_LISTEN: Setting<Vec<Address>> = LISTEN.optional().help(
     "Addresses to listen on; by default 127.0.0.1:8080 and unix:tickr.sock in the data directory",
 );
-/// The file mode of the Unix sockets.
-pub const SOCKET_MODE: Setting<u32> = Setting {
+pub(crate) const SOCKET_MODE: Setting<u32> = Setting {
     read: read_file_mode,
     row: row(
         "socket-mode",
@@ -341,53 +331,46 @@ pub const SOCKET_MODE: Setting<u32> = Setting {
     ),
 }
 .or("0660");
-/// The password that clients must send.
-pub const HTTP_AUTH_PASSWORD: Setting<Secret> = password(
+pub(crate) const HTTP_AUTH_PASSWORD: Setting<Secret> = password(
     "http-auth-password",
     "Require HTTP Basic authentication with this password and any user name",
     "UTF-8 text without control characters",
     |password| !has_control(password),
 );
-/// The file that holds the password that clients must send.
-pub const HTTP_AUTH_PASSWORD_FILE: Setting<PathBuf> = path(
+pub(crate) const HTTP_AUTH_PASSWORD_FILE: Setting<PathBuf> = path(
     "http-auth-password-file",
     "Read the HTTP password from this file instead, without one trailing newline",
     "path of a readable file, 1 to 4096 bytes of UTF-8 without control characters",
 )
 .optional()
 .secret();
-/// The largest batch.
-pub const MAX_BATCH: Setting<u64> = integer(
+pub(crate) const MAX_BATCH: Setting<u64> = integer(
     "max-batch",
     "Maximum tickets per request",
     1..=limits::BATCH_MAX,
 )
 .or("1000000");
-/// The body of a batch when the request names no format.
-pub const BATCH_FORMAT: Setting<array::Format> = choice(
+pub(crate) const BATCH_FORMAT: Setting<array::Format> = choice(
     "batch-format",
     "FORMAT",
     "Format of /tickets/create/N when the request does not specify one",
 )
 .or("array");
-/// Connections of clients.
-pub const MAX_CONNECTIONS: Setting<usize> = integer(
+pub(crate) const MAX_CONNECTIONS: Setting<usize> = integer(
     "max-connections",
     "Maximum concurrent client connections; beyond it the oldest idle connection is closed, or \
      the new one gets a 503",
     1..=limits::CONNECTIONS_MAX as u64,
 )
 .or("10000");
-/// How long a connection may be idle.
-pub const IDLE_TIMEOUT: Setting<Duration> = seconds(
+pub(crate) const IDLE_TIMEOUT: Setting<Duration> = seconds(
     "idle-timeout",
     "Close a connection that has been idle for this long; set it above the idle timeout of a load \
      balancer in front",
     limits::IDLE_TIMEOUT_MIN..=limits::IDLE_TIMEOUT_MAX,
 )
 .or("75");
-/// How long a stop waits for clients.
-pub const SHUTDOWN_TIMEOUT: Setting<Duration> = seconds(
+pub(crate) const SHUTDOWN_TIMEOUT: Setting<Duration> = seconds(
     "shutdown-timeout",
     "How long shutdown waits for in-flight responses",
     Duration::ZERO..=limits::SHUTDOWN_TIMEOUT_MAX,
@@ -396,49 +379,43 @@ pub const SHUTDOWN_TIMEOUT: Setting<Duration> = seconds(
 
 // Reservations
 
-/// How much demand is reserved ahead.
-pub const PREFETCH_SECONDS: Setting<Duration> = seconds(
+pub(crate) const PREFETCH_SECONDS: Setting<Duration> = seconds(
     "prefetch-seconds",
     "Reserve this many seconds of recent demand in advance, so that requests need not wait for a \
      commit; a restart skips what is left. 0 is strict mode: only what is waiting is reserved",
     Duration::ZERO..=limits::PREFETCH_MAX,
 )
 .or("0.25");
-/// What outlives a restart.
-pub const STATE_FILE: Setting<PathBuf> = path(
+pub(crate) const STATE_FILE: Setting<PathBuf> = path(
     "state-file",
     "Remember the highest base id in this file, so that a database that went backwards is noticed \
      even after a restart",
     "path of a file; created if missing",
 )
 .optional();
-/// [`STATE_FILE`] of `tickr dev`.
-pub const DEV_STATE_FILE: Setting<PathBuf> = STATE_FILE.help(
+pub(crate) const DEV_STATE_FILE: Setting<PathBuf> = STATE_FILE.help(
     "Remember the highest base id in this file; by default tickr.state in the data directory",
 );
-/// How long a block may be issued after its reservation.
-pub const LEASE_SECONDS: Setting<u64> = integer(
+pub(crate) const LEASE_SECONDS: Setting<u64> = integer(
     "lease-seconds",
     "Lease, stored beside the counter: how long after its reservation a block may be issued; also \
      the upper bound of every node's TICKR_PREFETCH_SECONDS",
     limits::LEASE_SECONDS_MIN..=limits::LEASE_SECONDS_MAX,
 )
-.typed_only(Form::Flag);
-/// [`LEASE_SECONDS`] of `tickr db create`.
-pub const CREATE_LEASE_SECONDS: Setting<u64> = LEASE_SECONDS.or("10");
+.typed_only(Form::Flag)
+.such_as("10");
+pub(crate) const CREATE_LEASE_SECONDS: Setting<u64> = LEASE_SECONDS.or("10");
 
 // Logging
 
-/// What is logged.
-pub const LOG: Setting<Filter> = parsed(
+pub(crate) const LOG: Setting<Filter> = parsed(
     "log",
     "FILTER",
     "Log filter; the log goes to stderr",
     "off, error, warn, info, debug or trace, or comma-separated TARGET=LEVEL",
 )
 .or("info");
-/// How a log line looks.
-pub const LOG_FORMAT: Setting<logging::Format> = choice(
+pub(crate) const LOG_FORMAT: Setting<logging::Format> = choice(
     "log-format",
     "FORMAT",
     "Log format; json is one object per line",
@@ -447,24 +424,21 @@ pub const LOG_FORMAT: Setting<logging::Format> = choice(
 
 // Commands
 
-/// The MySQL server program that `tickr dev` starts.
-pub const MYSQLD: Setting<PathBuf> = path(
+pub(crate) const MYSQLD: Setting<PathBuf> = path(
     "mysqld",
     "MySQL server program; by default mariadbd or mysqld from PATH or the usual directories",
     "path of a program",
 )
 .typed_only(Form::Flag)
 .optional();
-/// Where `tickr dev` keeps its data.
-pub const DATA_DIR: Setting<PathBuf> = path(
+pub(crate) const DATA_DIR: Setting<PathBuf> = path(
     "data-dir",
     "Directory that keeps the data between runs",
     "path of a directory; created if missing",
 )
 .typed_only(Form::Flag)
 .or(".tickr");
-/// A column of IDs that `tickr db check` compares with the counter.
-pub const TABLE: Setting<ColumnName> = parsed(
+pub(crate) const TABLE: Setting<ColumnName> = parsed(
     "table",
     "COLUMN",
     "Also compare the highest ID and the type of this column with the counter",
@@ -472,8 +446,7 @@ pub const TABLE: Setting<ColumnName> = parsed(
 )
 .typed_only(Form::Flag)
 .optional();
-/// The ticket that `tickr db advance` goes past.
-pub const PAST: Setting<u64> = integer(
+pub(crate) const PAST: Setting<u64> = integer(
     "past",
     "Move the counter so that every later ticket is above this one; it never moves backwards. \
      Without it, the counter moves past everything this database has recorded",
@@ -482,74 +455,67 @@ pub const PAST: Setting<u64> = integer(
 .takes("TICKET")
 .typed_only(Form::Flag)
 .optional();
-/// The distance that `tickr db advance` keeps.
-pub const MARGIN: Setting<u64> = integer(
+pub(crate) const MARGIN: Setting<u64> = integer(
     "margin",
     "Base ids to skip beyond that, for tickets that were issued but not recorded",
     0..=u64::MAX,
 )
 .typed_only(Form::Flag)
 .or("1000000");
-/// The name that `tickr db drop` wants repeated.
-pub const CONFIRM: Setting<String> = text(
+pub(crate) const CONFIRM: Setting<String> = text(
     "confirm",
     "NAME",
     "Confirm that the database and its counter are to be deleted",
     "the database name, repeated",
     |_| true,
 )
-.typed_only(Form::Flag);
-/// The servers that `tickr get` asks.
-pub const SERVER: Setting<Vec<ServerUrl>> = list(
+.typed_only(Form::Flag)
+.such_as("tickr");
+pub(crate) const SERVER: Setting<Vec<ServerUrl>> = list(
     "server",
     "URL",
     "Server to get tickets from, in order of preference; can be repeated",
     "http://HOST:PORT or unix:PATH",
     limits::CLIENT_SERVERS_MAX,
 )
-.form(Form::Flags);
-/// The servers that `tickr cluster check` asks.
-pub const NODES: Setting<Vec<ServerUrl>> = SERVER
+.form(Form::Flags)
+.such_as("http://127.0.0.1:8080");
+pub(crate) const NODES: Setting<Vec<ServerUrl>> = SERVER
     .form(Form::Arguments)
     .takes("NODE_URL")
     .help("Nodes to check");
-/// [`HTTP_AUTH_PASSWORD`] of those who send it.
-pub const CLIENT_PASSWORD: Setting<Secret> =
+pub(crate) const CLIENT_PASSWORD: Setting<Secret> =
     HTTP_AUTH_PASSWORD.help("HTTP password of the servers");
-/// [`HTTP_AUTH_PASSWORD_FILE`] of those who send it.
-pub const CLIENT_PASSWORD_FILE: Setting<PathBuf> = HTTP_AUTH_PASSWORD_FILE
+pub(crate) const CLIENT_PASSWORD_FILE: Setting<PathBuf> = HTTP_AUTH_PASSWORD_FILE
     .help("Read the servers' HTTP password from this file instead, without one trailing newline");
-/// How long one server may take.
-pub const CLIENT_TIMEOUT: Setting<Duration> = seconds(
+pub(crate) const CLIENT_TIMEOUT: Setting<Duration> = seconds(
     "timeout",
     "How long to wait for one server's response",
     limits::POOL_TIMEOUT_MIN..=limits::POOL_TIMEOUT_MAX,
 )
 .variable(Variable::Named("TICKR_CLIENT_TIMEOUT"))
 .or("2");
-/// How many tickets `tickr get` gets.
-pub const COUNT: Setting<u64> = integer(
+pub(crate) const COUNT: Setting<u64> = integer(
     "count",
     "Number of tickets, all from one contiguous range",
     1..=limits::BATCH_MAX,
 )
 .typed_only(Form::Argument)
 .or("1");
-/// The ticket that `tickr decode` explains.
-pub const TICKET: Setting<u64> =
-    integer("ticket", "Ticket to decode", 0..=u64::MAX).typed_only(Form::Argument);
-/// The shell that completions are for.
-pub const SHELL: Setting<Shell> = parsed(
+pub(crate) const TICKET: Setting<u64> = integer("ticket", "Ticket to decode", 0..=u64::MAX)
+    .takes("TICKET")
+    .typed_only(Form::Argument)
+    .such_as("1");
+pub(crate) const SHELL: Setting<Shell> = parsed(
     "shell",
     "SHELL",
     "Shell to generate completions for",
     "one of: bash, elvish, fish, powershell, zsh",
 )
-.typed_only(Form::Argument);
-/// Output for scripts.
-pub const JSON: Setting<bool> = switch("json", "Print one JSON object on one line");
-/// Repeats a check.
-pub const WATCH: Setting<bool> = switch("watch", "Repeat every 2 seconds until Ctrl-C");
+.typed_only(Form::Argument)
+.such_as("bash");
+pub(crate) const JSON: Setting<bool> = switch("json", "Print one JSON object on one line");
+pub(crate) const WATCH: Setting<bool> = switch("watch", "Repeat every 2 seconds until Ctrl-C");
 
 /// What to do when the database turns out to be another server than the counter's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -654,7 +620,7 @@ const fn row(
         form: Form::Flag,
         value_name,
         help,
-        absent: Absent::Error,
+        absent: Absent::Required(""),
         secret: false,
         variable: Variable::Derived,
         valid,

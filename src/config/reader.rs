@@ -12,34 +12,28 @@ pub type Given<'a> = dyn Fn(&Row) -> Option<OsString> + 'a;
 /// Reads what a command works with, or names everything that is wrong.
 pub fn read<T>(
     given: &Given<'_>,
-    command: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+    command: impl FnOnce(&mut Reader<'_>) -> T,
 ) -> Result<T, Mistakes> {
     let mut reader = Reader::new(given);
-    match command(&mut reader) {
-        Some(config) if reader.mistakes.is_empty() => Ok(config),
-        _ => {
-            let mistakes = reader.mistakes;
-            assert!(!mistakes.is_empty(), "a setting is lost for no reason");
-            Err(Mistakes {
-                mistakes,
-                notes: Vec::new(),
-            })
-        }
+    let config = command(&mut reader);
+    match reader.mistakes.is_empty() {
+        true => Ok(config),
+        false => Err(Mistakes {
+            mistakes: reader.mistakes,
+            notes: Vec::new(),
+        }),
     }
 }
 
-/// The settings of a command, each under its heading: those that it asks for when nothing is
-/// given, so it must ask for all of them before it looks at any.
-pub fn rows<T>(
-    command: impl FnOnce(&mut Reader<'_>) -> Option<T>,
-) -> Vec<(&'static str, &'static Row)> {
+/// The settings of a command, each under its heading: those that it asks for.
+pub fn rows<T>(command: impl FnOnce(&mut Reader<'_>) -> T) -> Vec<(&'static str, &'static Row)> {
     let mut reader = Reader::new(&|_| None);
     command(&mut reader);
     reader.rows
 }
 
-/// Reads setting after setting. What a method returns is `None` when the setting is wrong, and
-/// for an optional one also when it is absent.
+/// Reads setting after setting. One that is wrong is noted, and the reading goes on with a value
+/// that stands in for it; nobody gets to see what was read with such a value in it.
 pub struct Reader<'a> {
     given: &'a Given<'a>,
     heading: &'static str,
@@ -58,17 +52,29 @@ impl<'a> Reader<'a> {
     }
 
     /// What follows stands under this heading of the help.
-    pub(super) fn heading(&mut self, heading: &'static str) {
+    pub(super) fn under(&mut self, heading: &'static str) -> &mut Reader<'a> {
         self.heading = heading;
+        self
     }
 
-    /// The value of a setting.
-    pub fn get<T>(&mut self, setting: &'static Setting<T>) -> Option<T> {
+    /// The value of a setting that is required or has a default.
+    pub(super) fn get<T>(&mut self, setting: &'static Setting<T>) -> T {
+        self.find(setting).unwrap_or_else(|| {
+            let (Absent::Required(value) | Absent::Default(value)) = setting.row.absent else {
+                panic!("{} may be absent", setting.row);
+            };
+            let read = setting.read(value.as_ref());
+            read.unwrap_or_else(|problem| panic!("the row of {}: {problem}", setting.row))
+        })
+    }
+
+    /// The value of a setting, unless it is absent or wrong.
+    pub(super) fn find<T>(&mut self, setting: &'static Setting<T>) -> Option<T> {
         let row = &setting.row;
         self.rows.push((self.heading, row));
         let given = (self.given)(row).filter(|value| !value.is_empty());
         let Some(value) = given.or_else(|| row.default().map(OsString::from)) else {
-            if row.absent == Absent::Error {
+            if let Absent::Required(_) = row.absent {
                 self.mistake(row, "is missing");
             }
             return None;
