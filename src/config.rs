@@ -117,10 +117,11 @@ impl Config {
             max_connections: reader.get(&settings::MAX_CONNECTIONS),
             idle_timeout: reader.get(&settings::IDLE_TIMEOUT),
             shutdown_timeout: reader.get(&settings::SHUTDOWN_TIMEOUT),
-            pool_size: reader
+            pool_size: reader.under("Database").get(&settings::DATABASE_POOL_SIZE),
+            prefetch_seconds: reader
                 .under("Reservations")
-                .get(&settings::DATABASE_POOL_SIZE),
-            prefetch_seconds: reader.get(&settings::PREFETCH_SECONDS).as_secs_f64(),
+                .get(&settings::PREFETCH_SECONDS)
+                .as_secs_f64(),
             state_file: None,
             logging: reader.logging(),
         }
@@ -149,7 +150,9 @@ impl DevConfig {
             username: String::new(),
             password: Secret::default(),
             name: "tickr".to_owned(),
-            timeout: reader.get(&settings::DATABASE_POOL_TIMEOUT),
+            timeout: reader
+                .under("Database")
+                .get(&settings::DATABASE_POOL_TIMEOUT),
             tls: Tls::Off,
         };
         reader.under("Numbering (cannot be changed while the data directory is kept)");
@@ -421,6 +424,7 @@ impl Reader<'_> {
         let host = self.under("Database").get(&settings::DATABASE_HOST);
         let port = self.get(&settings::DATABASE_PORT);
         let is_socket = host.starts_with('/');
+        let username = self.get(&settings::DATABASE_USERNAME);
         let (value, file) = (
             &settings::DATABASE_PASSWORD,
             &settings::DATABASE_PASSWORD_FILE,
@@ -428,7 +432,7 @@ impl Reader<'_> {
         let password = self.password(value, file, SecretSource::read);
         let (password, source) = password.unwrap_or_default();
         let settings = Settings {
-            username: self.get(&settings::DATABASE_USERNAME),
+            username,
             password,
             name: self.get(&settings::DATABASE_NAME),
             timeout: self.get(&settings::DATABASE_POOL_TIMEOUT),

@@ -247,8 +247,8 @@ pub(crate) const DATABASE_NAME: Setting<String> = text(
 pub(crate) const DATABASE_TLS: Setting<TlsMode> = choice(
     "database-tls",
     "MODE",
-    "Encryption of MySQL connections: off (plain text: whoever can read or alter the traffic can \
-     do the same to tickets), required (encrypted, certificate not verified) or verify (certificate \
+    "Encryption of MySQL connections: off (plain text: anyone on the network path can read or \
+     alter tickets), required (encrypted, certificate not verified) or verify (certificate \
      and host name verified); over a Unix socket only off",
 )
 .or("off");
@@ -412,7 +412,7 @@ pub(crate) const LOG: Setting<Filter> = parsed(
     "log",
     "FILTER",
     "Log filter; the log goes to stderr",
-    "off, error, warn, info, debug or trace, or comma-separated TARGET=LEVEL",
+    "level (off, error, warn, info, debug, trace), or comma-separated TARGET=LEVEL",
 )
 .or("info");
 pub(crate) const LOG_FORMAT: Setting<logging::Format> = choice(
@@ -475,7 +475,7 @@ pub(crate) const SERVER: Setting<Vec<ServerUrl>> = list(
     "server",
     "URL",
     "Server to get tickets from, in order of preference; can be repeated",
-    "http://HOST:PORT or unix:PATH",
+    "URL, http://HOST:PORT or unix:PATH",
     limits::CLIENT_SERVERS_MAX,
 )
 .form(Form::Flags)

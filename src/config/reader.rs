@@ -26,7 +26,9 @@ pub fn read<T>(
 }
 
 /// The settings of a command, each under its heading: those that it asks for.
-pub fn rows<T>(command: impl FnOnce(&mut Reader<'_>) -> T) -> Vec<(&'static str, &'static Row)> {
+pub fn rows<T>(
+    command: impl FnOnce(&mut Reader<'_>) -> T,
+) -> Vec<(Option<&'static str>, &'static Row)> {
     let mut reader = Reader::new(&|_| None);
     command(&mut reader);
     reader.rows
@@ -36,8 +38,8 @@ pub fn rows<T>(command: impl FnOnce(&mut Reader<'_>) -> T) -> Vec<(&'static str,
 /// that stands in for it; nobody gets to see what was read with such a value in it.
 pub struct Reader<'a> {
     given: &'a Given<'a>,
-    heading: &'static str,
-    rows: Vec<(&'static str, &'static Row)>,
+    heading: Option<&'static str>,
+    rows: Vec<(Option<&'static str>, &'static Row)>,
     mistakes: Vec<Mistake>,
 }
 
@@ -45,7 +47,7 @@ impl<'a> Reader<'a> {
     fn new(given: &'a Given<'a>) -> Reader<'a> {
         Reader {
             given,
-            heading: "Options",
+            heading: None,
             rows: Vec::new(),
             mistakes: Vec::new(),
         }
@@ -53,7 +55,7 @@ impl<'a> Reader<'a> {
 
     /// What follows stands under this heading of the help.
     pub(super) fn under(&mut self, heading: &'static str) -> &mut Reader<'a> {
-        self.heading = heading;
+        self.heading = Some(heading);
         self
     }
 
