@@ -43,6 +43,8 @@
 // The client alone has few of the modules above.
 #![cfg_attr(not(feature = "server"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "server")]
+pub mod allocator;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]
