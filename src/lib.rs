@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`limits`] | every bound of the program |
 //! | [`ticket`] | base ids to tickets, checked |
+//! | [`secret`] | passwords, and where they are read from |
 //! | [`moment`] | time as a number |
 //! | [`fault`] | what can go wrong with the database |
 //! | [`counter`] | the counter row, and what can be asked of it |
@@ -73,11 +74,15 @@ pub mod node;
 #[cfg(feature = "server")]
 pub mod notify;
 #[cfg(feature = "server")]
+pub mod secret;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]
 pub mod socket;
+#[cfg(feature = "server")]
+pub mod state;
 pub mod ticket;
 #[cfg(feature = "server")]
 pub mod timer;

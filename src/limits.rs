@@ -65,6 +65,10 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this long, unless told otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Shortest idle time-out that can be set.
+pub const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// Longest idle time-out that can be set.
+pub const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 /// A client that takes no byte of its answer for this long is cut off.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the last answer of a connection is written, input is dropped for at most this long, so
@@ -145,6 +149,10 @@ pub const LISTENERS_MAX: usize = 64;
 pub const SHUTDOWN_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Longest demand that prefetching may be told to hold, within [`RESERVE_TICKETS_MAX`].
 pub const PREFETCH_MAX: Duration = Duration::from_secs(3600);
+/// Shortest lease of a block that can be stored beside the counter, in seconds.
+pub const LEASE_SECONDS_MIN: u64 = 1;
+/// Longest lease of a block that can be stored beside the counter, in seconds.
+pub const LEASE_SECONDS_MAX: u64 = 3600;
 /// Longest file that a secret is read from.
 pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Longest name of a database, in characters (MySQL manual, "Identifier Length Limits").
@@ -192,6 +200,8 @@ pub const CLIENT_ADDRESSES_MAX: usize = 8;
 pub const CLIENT_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest time that a server is a client's last choice without being tried.
 pub const CLIENT_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// `tickr get` shows its progress on a terminal from this many tickets on.
+pub const PROGRESS_TICKETS_MIN: u64 = 1_000_000;
 /// How often `tickr cluster check --watch` asks again.
 pub const CLUSTER_WATCH_INTERVAL: Duration = Duration::from_secs(2);
 

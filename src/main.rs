@@ -15,22 +15,26 @@ use std::time::Duration;
 
 use clap_complete::Shell;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 use tickr::api::routes::Rules;
 use tickr::client::{self, Client};
 use tickr::cluster;
 use tickr::config::{
-    AdvanceConfig, ClientConfig, Config, DatabaseConfig, DevConfig, DropConfig, Mistakes,
+    AdvanceConfig, CheckConfig, ClusterConfig, Config, DatabaseConfig, DecodeConfig, DevConfig,
+    DropConfig, GetConfig, LeaseConfig, read_shell,
 };
-use tickr::counter::Memory;
 use tickr::database::local::{LocalError, LocalOptions, LocalServer};
 use tickr::database::{Secret, Settings, schema};
 use tickr::fault::Fault;
 use tickr::limits;
-use tickr::logging::Format;
+use tickr::logging::{Format, Logging};
 use tickr::server::{self, ServeError, Server};
+use tickr::settings::ColumnName;
 use tickr::socket::{Address, BindError, Listener};
+use tickr::state::{self, StateFile};
+use tickr::ticket::{Numbering, Origin};
 
 use crate::cli::Command;
 
@@ -39,8 +43,121 @@ mod cli;
 /// Open files beside those of connections: the listeners, epoll, the log.
 const OTHER_FILES: u64 = 64;
 
+/// Every command. The help lists its settings as its configuration reads them.
+const COMMANDS: &[Command<Job>] = &[
+    Command {
+        path: &["serve"],
+        about: "Serve tickets until SIGTERM or SIGINT",
+        read: |reader| Job::logged(Config::read(reader), |config| &config.logging, serve),
+    },
+    Command {
+        path: &["dev"],
+        about: "Run with a private MySQL server; no configuration needed",
+        read: |reader| Job::logged(DevConfig::read(reader), DevConfig::logging, dev),
+    },
+    Command {
+        path: &["db", "create"],
+        about: "Create the database, the counter and the stored settings; keep what exists",
+        read: |reader| {
+            let config = LeaseConfig::read_create(reader);
+            Job::logged(config, |config| &config.target.logging, db_create)
+        },
+    },
+    Command {
+        path: &["db", "check"],
+        about: "Report the database's state; exit 1 if there is a problem",
+        read: |reader| {
+            let config = CheckConfig::read(reader);
+            Job::logged(config, |config| &config.target.logging, db_check)
+        },
+    },
+    Command {
+        path: &["db", "migrate"],
+        about: "Convert a MyISAM table to InnoDB, keeping the counter",
+        read: |reader| {
+            let config = DatabaseConfig::read(reader);
+            Job::logged(config, |config| &config.logging, db_migrate)
+        },
+    },
+    Command {
+        path: &["db", "advance"],
+        about: "Move the counter forward past every issued ticket, after a restore or a failover",
+        read: |reader| {
+            let config = AdvanceConfig::read(reader);
+            Job::logged(config, |config| &config.target.logging, db_advance)
+        },
+    },
+    Command {
+        path: &["db", "lease"],
+        about: "Change the lease that is stored beside the counter",
+        read: |reader| {
+            let config = LeaseConfig::read(reader);
+            Job::logged(config, |config| &config.target.logging, db_lease)
+        },
+    },
+    Command {
+        path: &["db", "drop"],
+        about: "Permanently delete the database",
+        read: |reader| Job::logged(DropConfig::read(reader), |config| &config.logging, db_drop),
+    },
+    Command {
+        path: &["get"],
+        about: "Get tickets from a server, one per line",
+        read: |reader| Job::quiet(GetConfig::read(reader), get),
+    },
+    Command {
+        path: &["decode"],
+        about: "Show which node issued a ticket, and its base id; exit 1 if no node can have",
+        read: |reader| Job::quiet(DecodeConfig::read(reader), decode),
+    },
+    Command {
+        path: &["cluster", "check"],
+        about: "Ask every node for its status; exit 1 if one does not respond or they do not match",
+        read: |reader| Job::quiet(ClusterConfig::read(reader), cluster_check),
+    },
+    Command {
+        path: &["completions"],
+        about: "Generate shell completions",
+        read: |reader| Job::quiet(read_shell(reader), completions),
+    },
+];
+
+/// A command whose settings have been read.
+struct Job {
+    /// What it logs; `None` when it has nothing to log.
+    logging: Option<Logging>,
+    run: Box<dyn FnOnce() -> Result<(), Failure>>,
+}
+
+impl Job {
+    fn logged<C: 'static>(
+        config: C,
+        logging: fn(&C) -> &Logging,
+        run: fn(C) -> Result<(), Failure>,
+    ) -> Job {
+        let logging = Some(logging(&config).clone());
+        let run = Box::new(move || run(config));
+        Job { logging, run }
+    }
+
+    fn quiet<C: 'static>(config: C, run: fn(C) -> Result<(), Failure>) -> Job {
+        let run = Box::new(move || run(config));
+        Job { logging: None, run }
+    }
+
+    fn run(self) -> Result<(), Failure> {
+        if let Some(logging) = self.logging {
+            logging.start();
+            for unknown in cli::unknown_variables(COMMANDS) {
+                log::warn!("{unknown}");
+            }
+        }
+        (self.run)()
+    }
+}
+
 fn main() -> ExitCode {
-    let matches = match cli::command().try_get_matches() {
+    let matches = match cli::command_line(COMMANDS).try_get_matches() {
         Ok(matches) => matches,
         Err(answer) => {
             // The help and the version are answers as well; a closed pipe is not our concern.
@@ -49,12 +166,15 @@ fn main() -> ExitCode {
         }
     };
     let mut for_collectors = false;
-    let ended = Command::read(&matches)
-        .map_err(Failure::from)
-        .and_then(|command| {
-            let logging = command.logging();
+    let ended = cli::read(COMMANDS, &matches)
+        .map_err(|mut mistakes| {
+            mistakes.notes = cli::unknown_variables(COMMANDS);
+            Failure::Usage(mistakes.into())
+        })
+        .and_then(|job| {
+            let logging = job.logging.as_ref();
             for_collectors = logging.is_some_and(|logging| logging.format == Format::Json);
-            run(command)
+            job.run()
         });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,40 +189,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    if let Some(logging) = command.logging() {
-        logging.start();
-    }
-    match command {
-        Command::Serve(config) => serve(*config),
-        Command::Dev(config) => dev(*config),
-        Command::DbCreate(config) => db_create(config),
-        Command::DbCheck(config) => db_check(config),
-        Command::DbMigrate(config) => db_migrate(config),
-        Command::DbAdvance(config) => db_advance(config),
-        Command::DbDrop(config) => db_drop(config),
-        Command::Get { config, count } => get(config, count),
-        Command::ClusterCheck {
-            config,
-            watch,
-            json,
-        } => cluster_check(&config, watch, json),
-        Command::Completions(shell) => completions(shell),
-    }
-}
-
 /// Serves until a signal asks it to stop.
 fn serve(config: Config) -> Result<(), Failure> {
     // Before anything else: it changes the environment.
     let inherited = Listener::inherited()?;
     let stop = stop_signals()?;
-    // Settings are read at the start alone. Whoever sends this means no harm.
-    flag::register(SIGHUP, Arc::default())?;
+    ignore(&[SIGHUP, SIGUSR1, SIGUSR2])?;
     raise_open_files_limit(config.max_connections, config.pool_size);
     let listeners = match inherited.is_empty() {
         true => listen(&config)?,
         false => {
-            log::info!("systemd has passed sockets: they are served instead of TICKR_LISTEN");
+            log::info!("using sockets passed by systemd; TICKR_LISTEN is ignored");
             inherited
         }
     };
@@ -112,6 +209,7 @@ fn serve(config: Config) -> Result<(), Failure> {
 /// Serves from a private MySQL server, with its data in a folder.
 fn dev(config: DevConfig) -> Result<(), Failure> {
     let stop = stop_signals()?;
+    ignore(&[SIGUSR1, SIGUSR2])?;
     let options = LocalOptions {
         program: config.mysqld.clone(),
         ..LocalOptions::new(config.data_dir.join("mysql"))
@@ -126,7 +224,7 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
     let created = schema::create(&config.database, &config.numbering, lease)?;
     log::info!("database {}: {created}", config.database.name);
     let listeners = listen(&config)?;
-    say("\nTickr is ready. In another terminal, type:\n")?;
+    say("\nTickr is ready. In another terminal, run:\n")?;
     for listener in &listeners {
         match listener.local_address() {
             Address::Tcp(address) => say(format_args!("    curl http://{address}/tickets/create")),
@@ -136,22 +234,64 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
             )),
         }?;
     }
-    say("\nCtrl-C stops it. The tickets go on from where they were the next time.\n")?;
+    say("\nPress Ctrl-C to stop. The next run continues where this one ended.\n")?;
     let served = serve_on(listeners, config, stop);
     let stopped = server.stop();
     served.and(stopped.map_err(Failure::from))
 }
 
-fn db_create(config: DatabaseConfig) -> Result<(), Failure> {
-    let lease = limits::LEASE_DEFAULT;
-    let created = schema::create(&config.database, &config.numbering, lease)?;
-    say(format_args!("{}: {created}", config.database.name))
+fn db_create(config: LeaseConfig) -> Result<(), Failure> {
+    let target = config.target;
+    let lease = Duration::from_secs(config.lease_seconds);
+    let created = schema::create(&target.database, &target.numbering, lease)?;
+    say(format_args!("{}: {created}", target.database.name))
 }
 
-fn db_check(config: DatabaseConfig) -> Result<(), Failure> {
-    let report = schema::check(&config.database, &config.numbering)?;
-    say(report.to_string().trim_end())?;
-    no_problems(report.problems.len())
+fn db_check(config: CheckConfig) -> Result<(), Failure> {
+    let target = config.target;
+    let report = schema::check(&target.database, &target.numbering)?;
+    match config.json {
+        true => say(report_json(&report)),
+        false => say(report.to_string().trim_end()),
+    }?;
+    let mut problems = report.problems.len();
+    if let Some(ColumnName {
+        database,
+        table,
+        column,
+    }) = config.column
+    {
+        let name = format!("{database}.{table}.{column}");
+        let report = schema::check_column(&target.database, &target.numbering, &name)?;
+        say(report.to_string().trim_end())?;
+        problems += report.problems.len();
+    }
+    no_problems(problems)
+}
+
+/// The report of `tickr db check` for scripts.
+fn report_json(report: &schema::Report) -> serde_json::Value {
+    let numbering = |numbering: &Numbering| {
+        json!({
+            "max_nodes": numbering.max_nodes(),
+            "starting_offset": numbering.starting_offset(),
+            "node_number": numbering.node_number(),
+        })
+    };
+    let warnings: Vec<String> = report.warnings.iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    json!({
+        "server_version": report.server_version,
+        "engine": report.engine,
+        "counter": report.counter(),
+        "last_ticket": report.last_ticket(),
+        "stored": report.stored.as_ref().map(numbering),
+        "given": numbering(&report.given),
+        "left_below_2_53": report.headroom(limits::SAFE_INTEGER_MAX),
+        "left_below_2_64": report.headroom(u64::MAX),
+        "warnings": warnings,
+        "problems": problems,
+    })
 }
 
 fn db_migrate(config: DatabaseConfig) -> Result<(), Failure> {
@@ -160,19 +300,41 @@ fn db_migrate(config: DatabaseConfig) -> Result<(), Failure> {
 }
 
 fn db_advance(config: AdvanceConfig) -> Result<(), Failure> {
-    let AdvanceConfig { target, past } = config;
-    let Settings { name, .. } = &target.database;
-    let mut progress = |step: String| {
-        let _ = writeln!(io::stderr(), "{name}: {step}");
-    };
-    let advanced = schema::advance(
-        &target.database,
-        &target.numbering,
-        Some(past),
-        limits::ADVANCE_MARGIN,
-        &mut progress,
-    )?;
+    let AdvanceConfig {
+        target,
+        past,
+        margin,
+    } = config;
+    let DatabaseConfig {
+        database,
+        numbering,
+        ..
+    } = &target;
+    let mut progress = narrate(&database.name);
+    let advanced = schema::advance(database, numbering, past, margin, &mut progress)?;
     say(format_args!("{}: {advanced}", target.database.name))
+}
+
+fn db_lease(config: LeaseConfig) -> Result<(), Failure> {
+    let DatabaseConfig {
+        database,
+        numbering,
+        ..
+    } = &config.target;
+    let lease = Duration::from_secs(config.lease_seconds);
+    let mut progress = narrate(&database.name);
+    let stored = schema::set_lease(database, numbering, lease, &mut progress)?;
+    say(format_args!(
+        "{}: the lease is {} s; {stored}",
+        database.name, config.lease_seconds
+    ))
+}
+
+/// Says on stderr what a command does while it waits.
+fn narrate(database: &str) -> impl FnMut(String) {
+    move |step| {
+        let _ = writeln!(io::stderr(), "{database}: {step}");
+    }
 }
 
 fn db_drop(config: DropConfig) -> Result<(), Failure> {
@@ -180,27 +342,96 @@ fn db_drop(config: DropConfig) -> Result<(), Failure> {
     say(format_args!("{}: dropped", config.database.name))
 }
 
-fn get(config: ClientConfig, count: u64) -> Result<(), Failure> {
+fn get(config: GetConfig) -> Result<(), Failure> {
+    let GetConfig { client, count } = config;
     let options = client::Options {
-        timeout: config.timeout,
-        password: config.password.map(|password| password.expose().to_owned()),
+        timeout: client.timeout,
+        password: client.password.map(|password| password.expose().to_owned()),
         cache: 0,
     };
-    let run = Client::with_options(config.servers, options)?.batch(count)?;
+    let run = Client::with_options(client.servers, options)?.batch(count)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let written = (0..run.count).try_for_each(|index| writeln!(out, "{}", run.ticket(index)));
-    printed(written.and_then(|()| out.flush()))
+    let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
+    let mut progress = Progress::of(run.count, is_watched);
+    let written = (0..run.count).try_for_each(|index| {
+        progress.reach(index);
+        writeln!(out, "{}", run.ticket(index))
+    });
+    let written = written.and_then(|()| out.flush());
+    progress.reach(run.count);
+    printed(written)
 }
 
-fn cluster_check(config: &ClientConfig, watch: bool, json: bool) -> Result<(), Failure> {
-    let password = config.password.as_ref().map(Secret::expose);
+/// A percentage on a terminal, for long work; it ends with a line of its own.
+struct Progress {
+    total: u64,
+    /// The next count that is worth a word; `None` for silence.
+    next: Option<u64>,
+}
+
+impl Progress {
+    fn of(total: u64, is_watched: bool) -> Progress {
+        let is_shown = is_watched && total >= limits::PROGRESS_TICKETS_MIN;
+        let next = is_shown.then_some(0);
+        Progress { total, next }
+    }
+
+    fn reach(&mut self, count: u64) {
+        if self.next.is_some_and(|next| count >= next) {
+            let end = if count == self.total { "\n" } else { "" };
+            let percent = count * 100 / self.total;
+            // A terminal that has gone is no reason to stop.
+            let _ = write!(io::stderr(), "\r{percent} % of {} tickets{end}", self.total);
+            self.next = Some((count + self.total / 100).min(self.total));
+        }
+    }
+}
+
+fn decode(config: DecodeConfig) -> Result<(), Failure> {
+    let DecodeConfig {
+        ticket,
+        max_nodes,
+        starting_offset,
+        json,
+    } = config;
+    let origin = Origin::of(ticket, max_nodes, starting_offset);
+    if json {
+        say(json!({
+            "ticket": ticket,
+            "possible": origin.is_some(),
+            "node_number": origin.map(|origin| origin.node_number),
+            "base_id": origin.map(|origin| origin.base),
+        }))?;
+    } else if let Some(Origin { node_number, base }) = origin {
+        say(format_args!("ticket    {ticket}"))?;
+        say(format_args!("node      {node_number} of {max_nodes}"))?;
+        say(format_args!("base id   {base}"))?;
+    }
+    match origin {
+        Some(_) => Ok(()),
+        None => Err(Failure::Run(
+            format!(
+                "no node of this cluster can have issued {ticket}: it is outside the range that                  begins at {starting_offset}"
+            )
+            .into(),
+        )),
+    }
+}
+
+fn cluster_check(config: ClusterConfig) -> Result<(), Failure> {
+    let ClusterConfig {
+        client,
+        watch,
+        json,
+    } = config;
+    let password = client.password.as_ref().map(Secret::expose);
     let mut out = io::stdout().lock();
     let clear = match watch && !json && out.is_terminal() {
         true => "\x1b[2J\x1b[H",
         false => "",
     };
     loop {
-        let report = cluster::check(&config.servers, config.timeout, password);
+        let report = cluster::check(&client.servers, client.timeout, password);
         let written = match json {
             true => writeln!(out, "{}", report.to_json()),
             false => writeln!(out, "{clear}{report}"),
@@ -218,7 +449,8 @@ fn cluster_check(config: &ClientConfig, watch: bool, json: bool) -> Result<(), F
 
 fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cli::command(), "tickr", &mut script);
+    let mut command_line = cli::command_line(COMMANDS);
+    clap_complete::generate(shell, &mut command_line, "tickr", &mut script);
     let mut out = io::stdout().lock();
     printed(out.write_all(&script).and_then(|()| out.flush()))
 }
@@ -227,10 +459,8 @@ fn completions(shell: Shell) -> Result<(), Failure> {
 fn no_problems(count: usize) -> Result<(), Failure> {
     match count {
         0 => Ok(()),
-        1 => Err(Failure::Run("there is 1 problem, named above".into())),
-        count => Err(Failure::Run(
-            format!("there are {count} problems, named above").into(),
-        )),
+        1 => Err(Failure::Run("1 problem found".into())),
+        count => Err(Failure::Run(format!("{count} problems found").into())),
     }
 }
 
@@ -239,13 +469,12 @@ fn say(line: impl fmt::Display) -> Result<(), Failure> {
     printed(writeln!(io::stdout(), "{line}"))
 }
 
-/// What becomes of a command whose output could be written or not: a reader that has gone away has
-/// seen enough, but on a full disk tickets would be lost without a word.
+/// A reader that has closed the pipe has seen enough, but on a full disk tickets would be lost
+/// silently.
 fn printed(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Run(
-            format!("the output can't be written ({error}); what stands there is not complete")
-                .into(),
+            format!("cannot write output ({error}); the output is incomplete").into(),
         )),
         _ => Ok(()),
     }
@@ -262,6 +491,14 @@ fn stop_signals() -> io::Result<UnixStream> {
         low_level::pipe::register(signal, sender.try_clone()?)?;
     }
     Ok(stop)
+}
+
+/// Whoever sends a signal that asks other servers to reload or to reopen their logs means no harm.
+fn ignore(signals: &[i32]) -> io::Result<()> {
+    for signal in signals {
+        flag::register(*signal, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Many connections need many open files, and shells allow few.
@@ -281,7 +518,7 @@ fn raise_open_files_limit(connections: usize, pool_size: usize) {
     );
     if outcome.is_err() || raised < wanted {
         log::warn!(
-            "the limit of open files ({raised}) is too low for {connections} connections \
+            "the open file limit ({raised}) is too low for {connections} connections \
              (TICKR_MAX_CONNECTIONS); raise it to {wanted} (ulimit -n, LimitNOFILE)"
         );
     }
@@ -328,13 +565,19 @@ fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Resul
         },
     );
     let password = config.auth_password.as_ref();
+    let path = config.state_file.as_deref();
+    let remembered = path.map(|path| state::read(path, &config.numbering));
+    let remembered = remembered.unwrap_or_default();
+    let start = |path| StateFile::start(path, config.numbering, remembered);
+    let state_file = config.state_file.map(start).transpose()?;
     let options = server::Options {
         pool_size: config.pool_size,
         pool_timeout: config.pool_timeout,
         numbering: config.numbering,
         prefetch: Duration::from_secs_f64(config.prefetch_seconds),
-        remembered: Memory::default(),
-        idle_timeout: limits::IDLE_TIMEOUT,
+        remembered,
+        state_file,
+        idle_timeout: config.idle_timeout,
         rules: Rules {
             max_batch: config.max_batch,
             batch_format: config.batch_format,
@@ -364,12 +607,6 @@ impl Failure {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Run(_) => ExitCode::FAILURE,
         }
-    }
-}
-
-impl From<Mistakes> for Failure {
-    fn from(mistakes: Mistakes) -> Failure {
-        Failure::Usage(mistakes.into())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::moment::{Moment, Next};
 use crate::node::{self, Change, ConnectionId, Interest, Io, ListenerOptions, Node, Ready};
 use crate::notify::Notifier;
 use crate::socket::{Listener, Stream};
+use crate::state::StateFile;
 use crate::ticket::Numbering;
 use crate::timer::Timer;
 
@@ -29,7 +30,7 @@ const STOP: Token = Token(usize::MAX - 2);
 const TIMER: Token = Token(usize::MAX - 3);
 
 /// How a [`Server`] is set up.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Where the counter is.
     pub database: database::Settings,
@@ -43,6 +44,8 @@ pub struct Options {
     pub prefetch: Duration,
     /// What an earlier process of this node remembered of the counter.
     pub remembered: Memory,
+    /// Where the next one finds it.
+    pub state_file: Option<StateFile>,
     /// What routing depends on.
     pub rules: Rules,
     /// Most clients at once.
@@ -68,6 +71,7 @@ pub struct Server {
     timer: Timer,
     node: Node,
     kernel: Kernel,
+    state_file: Option<StateFile>,
     notifier: Notifier,
 }
 
@@ -124,6 +128,7 @@ impl Server {
             },
             poll,
             timer,
+            state_file: options.state_file,
             notifier: Notifier::from_environment(now),
         })
     }
@@ -162,6 +167,9 @@ impl Server {
             ready.clear();
             let now = Moment::now();
             self.node.measure(now);
+            if let Some(file) = &mut self.state_file {
+                file.remember(self.node.memory(), now);
+            }
             self.notifier.turned(now, self.node.has_started(now));
             if let Some(end) = self.node.end(now) {
                 // Nobody waits for what the database may still answer.

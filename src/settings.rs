@@ -1,527 +1,479 @@
-//! Every setting by name: its flag, its environment variable, its default and what it should be.
-//! The command line is built from this table and the mistakes are worded from it, so that the
-//! help, the parser and the errors cannot tell different stories.
+//! Every setting, each in one place: its flag, variable, help and default, and what is valid. The
+//! parser, the help and the errors all follow from that row, so they cannot disagree.
 
-/// One setting. Its flag and its environment variable are two names for one thing.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// The long flag, without its dashes.
-    pub flag: &'static str,
-    /// The environment variable; `None` for what only makes sense as a flag.
-    pub variable: Option<&'static str>,
-    /// What stands for the value in the help.
-    pub value_name: &'static str,
-    /// What holds when neither is given, or when it is empty.
-    pub absent: Absent,
-    /// What it is for.
-    pub about: &'static str,
-    /// What the value should be, with its unit and range.
-    pub expects: &'static str,
-    /// Whether the value must never be shown.
-    pub secret: bool,
-}
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
-impl Setting {
-    /// The same setting with a default of its own.
-    pub const fn or(self, default: &'static str) -> Setting {
-        Setting {
-            absent: Absent::Default(default),
-            ..self
-        }
-    }
+use clap_complete::Shell;
 
-    /// The value that holds when none is given.
-    pub fn default(&self) -> Option<&'static str> {
-        match self.absent {
-            Absent::Default(value) => Some(value),
-            Absent::Mistake | Absent::Unset => None,
-        }
-    }
+use self::kind::{Choice, Variable, has_control, text_of, wrong};
+use self::kind::{choice, custom, integer, list, parsed, password, path, readable, seconds};
+use self::kind::{switch, text};
+use crate::client::ServerUrl;
+use crate::database::Failover;
+use crate::http::array;
+use crate::limits;
+use crate::logging::{self, Filter};
+use crate::secret::Secret;
+use crate::socket::Address;
 
-    const fn variable(self, variable: &'static str) -> Setting {
-        Setting {
-            variable: Some(variable),
-            ..self
-        }
-    }
+mod kind;
 
-    const fn optional(self) -> Setting {
-        Setting {
-            absent: Absent::Unset,
-            ..self
-        }
-    }
+pub(crate) use kind::shown;
+pub use kind::{Absent, Form, Row, Setting};
 
-    const fn secret(self) -> Setting {
-        Setting {
-            secret: true,
-            ..self
-        }
-    }
-}
+// Database
 
-/// What the absence of a setting means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// It is insisted on.
-    Mistake,
-    /// This value holds.
-    Default(&'static str),
-    /// The program does without.
-    Unset,
-}
-
-/// Settings that stand together under one heading of the help.
-#[derive(Clone, Copy, Debug)]
-pub struct Group {
-    /// The heading.
-    pub heading: &'static str,
-    /// The settings, in the order of the help.
-    pub settings: &'static [Setting],
-}
-
-/// What every command that talks to the database needs.
-pub const DATABASE: Group = Group {
-    heading: "Database",
-    settings: &[
-        DATABASE_HOST,
-        DATABASE_PORT,
-        DATABASE_USERNAME,
-        DATABASE_PASSWORD,
-        DATABASE_PASSWORD_FILE,
-        DATABASE_NAME,
-        DATABASE_TLS,
-        DATABASE_TLS_CA,
-    ],
-};
-
-/// How many connections a server keeps to the database, and how long a request waits for them.
-pub const POOL: Group = Group {
-    heading: "Database pool",
-    settings: &[DATABASE_POOL_SIZE, DATABASE_POOL_TIMEOUT],
-};
-
-/// How long a command waits for the database.
-pub const WAIT: Group = Group {
-    heading: "Database pool",
-    settings: &[DATABASE_POOL_TIMEOUT],
-};
-
-/// The three settings that are stored beside the counter.
-pub const NUMBERING: Group = Group {
-    heading: "Numbering (can't be changed once live)",
-    settings: &[MAX_NODES, STARTING_OFFSET, NODE_NUMBER],
-};
-
-/// Where a server listens and how it answers.
-pub const HTTP: Group = Group {
-    heading: "HTTP",
-    settings: &[
-        LISTEN,
-        SOCKET_MODE,
-        HTTP_AUTH_PASSWORD,
-        HTTP_AUTH_PASSWORD_FILE,
-        MAX_BATCH,
-        BATCH_FORMAT,
-        MAX_CONNECTIONS,
-        SHUTDOWN_TIMEOUT,
-        PREFETCH_SECONDS,
-    ],
-};
-
-/// What is logged, for every command.
-pub const LOGGING: Group = Group {
-    heading: "Logging",
-    settings: &[LOG, LOG_FORMAT],
-};
-
-/// What `tickr dev` asks for beyond a server.
-pub const DEV: Group = Group {
-    heading: "Private MySQL server",
-    settings: &[MYSQLD, DATA_DIR],
-};
-
-/// [`NUMBERING`] as `tickr dev` has it: nothing is insisted on.
-pub const DEV_NUMBERING: Group = Group {
-    heading: "Numbering (can't be changed while the data directory is kept)",
-    settings: &[DEV_MAX_NODES, DEV_STARTING_OFFSET, DEV_NODE_NUMBER],
-};
-
-/// [`HTTP`] as `tickr dev` has it: it listens inside its data directory as well.
-pub const DEV_HTTP: Group = Group {
-    heading: "HTTP",
-    settings: &[
-        DEV_LISTEN,
-        SOCKET_MODE,
-        HTTP_AUTH_PASSWORD,
-        HTTP_AUTH_PASSWORD_FILE,
-        MAX_BATCH,
-        BATCH_FORMAT,
-        MAX_CONNECTIONS,
-        SHUTDOWN_TIMEOUT,
-        PREFETCH_SECONDS,
-    ],
-};
-
-/// What `tickr db advance` asks for.
-pub const ADVANCE: Group = Group {
-    heading: "Counter",
-    settings: &[PAST],
-};
-
-/// What `tickr db drop` asks for.
-pub const DROP: Group = Group {
-    heading: "Safety",
-    settings: &[CONFIRM],
-};
-
-/// What the commands that ask servers need beside the servers.
-pub const CLIENT: Group = Group {
-    heading: "Client",
-    settings: &[CLIENT_PASSWORD, CLIENT_PASSWORD_FILE, CLIENT_TIMEOUT],
-};
-
-/// The server to connect to.
-pub const DATABASE_HOST: Setting = setting(
+pub(crate) const DATABASE_HOST: Setting<String> = text(
     "database-host",
     "HOST",
-    "Where MySQL is",
-    "a host name, an IP address, or the absolute path of MySQL's Unix socket \
-     (the port is a setting of its own)",
+    "MySQL host or socket path",
+    "host name, IP address, or absolute path of a Unix socket (the port is set separately)",
+    |host| host.starts_with('/') || is_ip(host) || is_host_name(host),
 )
-.variable("TICKR_DATABASE_HOST");
-
-/// The TCP port of the server.
-pub const DATABASE_PORT: Setting = setting(
+.such_as("localhost");
+pub(crate) const DATABASE_PORT: Setting<u16> = integer(
     "database-port",
-    "PORT",
-    "MySQL's TCP port; a Unix socket has none",
-    "a whole number from 1 to 65535",
+    "MySQL TCP port; not used with a Unix socket",
+    1..=u16::MAX as u64,
 )
-.variable("TICKR_DATABASE_PORT")
+.takes("PORT")
 .or("3306");
-
-/// The user that logs in.
-pub const DATABASE_USERNAME: Setting = setting(
+pub(crate) const DATABASE_USERNAME: Setting<String> = text(
     "database-username",
     "NAME",
-    "The MySQL user",
-    "a user name without control characters",
+    "MySQL user name",
+    "text without control characters",
+    |name| !has_control(name),
 )
-.variable("TICKR_DATABASE_USERNAME");
-
-/// The user's password.
-pub const DATABASE_PASSWORD: Setting = setting(
+.such_as("tickr");
+pub(crate) const DATABASE_PASSWORD: Setting<Secret> = password(
     "database-password",
-    "PASSWORD",
-    "The MySQL user's password, none when unset; as a flag, other users of the machine can see it",
-    "text in UTF-8",
-)
-.variable("TICKR_DATABASE_PASSWORD")
-.optional()
-.secret();
-
-/// The file that holds the user's password.
-pub const DATABASE_PASSWORD_FILE: Setting = setting(
+    "MySQL password; other users of this machine can see it when given as a flag",
+    "UTF-8 text",
+    |_| true,
+);
+pub(crate) const DATABASE_PASSWORD_FILE: Setting<PathBuf> = path(
     "database-password-file",
-    "PATH",
-    "Read the MySQL user's password from a file instead; one trailing newline is dropped",
-    "the path of a readable file of at most 4096 bytes of UTF-8",
+    "Read the MySQL password from this file instead, without one trailing newline",
+    "path of a readable file, at most 4096 bytes of UTF-8",
 )
-.variable("TICKR_DATABASE_PASSWORD_FILE")
 .optional()
 .secret();
-
-/// The database that holds the tables.
-pub const DATABASE_NAME: Setting = setting(
+pub(crate) const DATABASE_NAME: Setting<String> = text(
     "database-name",
     "NAME",
-    "The name of the database",
-    "1 to 64 characters, no control characters and no space at the end",
+    "Database name",
+    "1 to 64 characters, no control characters, no trailing space",
+    |name| {
+        name.chars().count() <= limits::DATABASE_NAME_CHARS_MAX
+            && !has_control(name)
+            && !name.ends_with(' ')
+    },
 )
-.variable("TICKR_DATABASE_NAME");
-
-/// Whether connections to the database are encrypted.
-pub const DATABASE_TLS: Setting = setting(
+.such_as("tickr");
+pub(crate) const DATABASE_TLS: Setting<TlsMode> = choice(
     "database-tls",
     "MODE",
-    "Whether connections to MySQL are encrypted",
-    "off, required (encrypted, the certificate is not checked) or verify (certificate and host \
-     name are checked); over a Unix socket only off",
+    "Encryption of MySQL connections: off (plain text: anyone on the network path can read or \
+     alter tickets), required (encrypted, certificate not verified) or verify (certificate \
+     and host name verified); over a Unix socket only off",
 )
-.variable("TICKR_DATABASE_TLS")
 .or("off");
-
-/// The certificate authorities that are trusted.
-pub const DATABASE_TLS_CA: Setting = setting(
+pub(crate) const DATABASE_TLS_CA: Setting<PathBuf> = readable(
     "database-tls-ca",
-    "PATH",
-    "Certificate authorities to trust beside those of the Web, for the TLS mode verify",
-    "the path of a readable PEM file, together with the TLS mode verify",
+    "Additional CA certificates to trust, besides the public CAs; requires the TLS mode verify",
+    "path of a readable PEM file",
+);
+pub(crate) const DATABASE_PUBLIC_KEY: Setting<PathBuf> = readable(
+    "database-public-key",
+    "MySQL's RSA public key, to log in with caching_sha2_password over TCP without TLS",
+    "path of a readable PEM file",
+);
+pub(crate) const FAILOVER: Setting<Failover> = choice(
+    "failover",
+    "POLICY",
+    "After a failover to another MySQL server: stop until an operator runs `tickr db advance`, or \
+     continue; continue is only safe if the new server has every commit of the old one and the \
+     old one no longer accepts writes",
 )
-.variable("TICKR_DATABASE_TLS_CA")
-.optional();
-
-/// Connections to the database.
-pub const DATABASE_POOL_SIZE: Setting = setting(
+.or("stop");
+pub(crate) const DATABASE_POOL_SIZE: Setting<usize> = integer(
     "database-pool-size",
-    "COUNT",
-    "Connections to the database, one thread each",
-    "a whole number from 1 to 64",
+    "Database connections, one thread each",
+    1..=limits::POOL_SIZE_MAX as u64,
 )
-.variable("TICKR_DATABASE_POOL_SIZE")
 .or("5");
-
-/// How long a request waits for the database.
-pub const DATABASE_POOL_TIMEOUT: Setting = setting(
+pub(crate) const DATABASE_POOL_TIMEOUT: Setting<Duration> = seconds(
     "database-pool-timeout",
-    "SECONDS",
     "How long a request waits for the database before it gets a 503",
-    "seconds from 0.01 to 300, decimals allowed",
+    limits::POOL_TIMEOUT_MIN..=limits::POOL_TIMEOUT_MAX,
 )
-.variable("TICKR_DATABASE_POOL_TIMEOUT")
 .or("1");
 
-/// How many nodes the cluster can have.
-pub const MAX_NODES: Setting = setting(
+// Numbering
+
+pub(crate) const MAX_NODES: Setting<u64> = integer(
     "max-nodes",
-    "COUNT",
-    "The most nodes that the cluster will ever have; the distance between two tickets of a node",
-    "a whole number, at least 1",
+    "Maximum number of nodes in the cluster; also the increment between one node's tickets",
+    1..=u64::MAX,
 )
-.variable("TICKR_MAX_NODES");
-
-/// The first ticket of node 0.
-pub const STARTING_OFFSET: Setting = setting(
+.such_as("4");
+pub(crate) const STARTING_OFFSET: Setting<u64> = integer(
     "starting-offset",
-    "ID",
-    "The first ID to hand out",
-    "a whole number that fits in 64 bits, also with the node number added",
+    "First ID to issue; with the node number added, it must fit in 64 bits",
+    0..=u64::MAX,
 )
-.variable("TICKR_STARTING_OFFSET");
-
-/// This node.
-pub const NODE_NUMBER: Setting = setting(
+.takes("ID")
+.such_as("1");
+pub(crate) const NODE_NUMBER: Setting<u64> = integer(
     "node-number",
-    "NUMBER",
-    "This node, counted from 0",
-    "a whole number below the maximum number of nodes",
+    "This node's number, starting at 0 and less than the maximum number of nodes",
+    0..=u64::MAX,
 )
-.variable("TICKR_NODE_NUMBER");
+.such_as("0");
+pub(crate) const DEV_MAX_NODES: Setting<u64> = MAX_NODES.or("4");
+pub(crate) const DEV_STARTING_OFFSET: Setting<u64> = STARTING_OFFSET.or("1");
+pub(crate) const DEV_NODE_NUMBER: Setting<u64> = NODE_NUMBER.or("0");
 
-/// [`MAX_NODES`] as `tickr dev` has it.
-pub const DEV_MAX_NODES: Setting = MAX_NODES.or("4");
-/// [`STARTING_OFFSET`] as `tickr dev` has it.
-pub const DEV_STARTING_OFFSET: Setting = STARTING_OFFSET.or("1");
-/// [`NODE_NUMBER`] as `tickr dev` has it.
-pub const DEV_NODE_NUMBER: Setting = NODE_NUMBER.or("0");
+// HTTP
 
-/// The addresses to listen on.
-pub const LISTEN: Setting = setting(
+pub(crate) const LISTEN: Setting<Vec<Address>> = list(
     "listen",
     "ADDRESSES",
-    "Where to listen; all of them are served at once",
-    "comma-separated, at most 64: HOST:PORT, [::1]:PORT or unix:PATH",
+    "Addresses to listen on",
+    "HOST:PORT, [::1]:PORT or unix:PATH",
+    limits::LISTENERS_MAX,
 )
-.variable("TICKR_LISTEN")
 .or("127.0.0.1:8080");
-
-/// [`LISTEN`] as `tickr dev` has it; its default depends on the data directory.
-pub const DEV_LISTEN: Setting = Setting {
-    about: "Where to listen; 127.0.0.1:8080 and tickr.sock in the data directory when unset",
-    absent: Absent::Unset,
-    ..LISTEN
-};
-
-/// The file mode of the Unix sockets.
-pub const SOCKET_MODE: Setting = setting(
+pub(crate) const DEV_LISTEN: Setting<Vec<Address>> = LISTEN.optional().help(
+    "Addresses to listen on; by default 127.0.0.1:8080 and unix:tickr.sock in the data directory",
+);
+pub(crate) const SOCKET_MODE: Setting<u32> = custom(
     "socket-mode",
     "MODE",
-    "File mode of the Unix sockets that are listened on",
+    "File mode of the Unix sockets",
     "three or four octal digits, at most 0777",
+    read_file_mode,
 )
-.variable("TICKR_SOCKET_MODE")
 .or("0660");
-
-/// The password that clients must send.
-pub const HTTP_AUTH_PASSWORD: Setting = setting(
+pub(crate) const HTTP_AUTH_PASSWORD: Setting<Secret> = password(
     "http-auth-password",
-    "PASSWORD",
-    "Insist on HTTP Basic auth: any user name, this password; nothing is insisted on when unset",
-    "text in UTF-8 without control characters",
-)
-.variable("TICKR_HTTP_AUTH_PASSWORD")
-.optional()
-.secret();
-
-/// The file that holds the password that clients must send.
-pub const HTTP_AUTH_PASSWORD_FILE: Setting = setting(
+    "Require HTTP Basic authentication with this password and any user name",
+    "UTF-8 text without control characters",
+    |password| !has_control(password),
+);
+pub(crate) const HTTP_AUTH_PASSWORD_FILE: Setting<PathBuf> = path(
     "http-auth-password-file",
-    "PATH",
-    "Read the HTTP password from a file instead; one trailing newline is dropped",
-    "the path of a readable file of 1 to 4096 bytes of UTF-8 without control characters",
+    "Read the HTTP password from this file instead, without one trailing newline",
+    "path of a readable file, 1 to 4096 bytes of UTF-8 without control characters",
 )
-.variable("TICKR_HTTP_AUTH_PASSWORD_FILE")
 .optional()
 .secret();
-
-/// The largest batch.
-pub const MAX_BATCH: Setting = setting(
+pub(crate) const MAX_BATCH: Setting<u64> = integer(
     "max-batch",
-    "COUNT",
-    "The most tickets that one request may ask for",
-    "a whole number from 1 to 1000000000",
+    "Maximum tickets per request",
+    1..=limits::BATCH_MAX,
 )
-.variable("TICKR_MAX_BATCH")
 .or("1000000");
-
-/// The body of a batch when the request names no format.
-pub const BATCH_FORMAT: Setting = setting(
+pub(crate) const BATCH_FORMAT: Setting<array::Format> = choice(
     "batch-format",
     "FORMAT",
-    "What /tickets/create/N answers when the request names no format",
-    "array or range",
+    "Format of /tickets/create/N when the request does not specify one",
 )
-.variable("TICKR_BATCH_FORMAT")
 .or("array");
-
-/// Connections of clients.
-pub const MAX_CONNECTIONS: Setting = setting(
+pub(crate) const MAX_CONNECTIONS: Setting<usize> = integer(
     "max-connections",
-    "COUNT",
-    "The most client connections at once; past it the oldest idle one goes, or the new one gets \
-     a 503",
-    "a whole number from 1 to 1000000",
+    "Maximum concurrent client connections; beyond it the oldest idle connection is closed, or \
+     the new one gets a 503",
+    1..=limits::CONNECTIONS_MAX as u64,
 )
-.variable("TICKR_MAX_CONNECTIONS")
 .or("10000");
-
-/// How long a stop waits for clients.
-pub const SHUTDOWN_TIMEOUT: Setting = setting(
-    "shutdown-timeout",
-    "SECONDS",
-    "How long a stop waits for answers that are on their way",
-    "seconds from 0 to 3600, decimals allowed",
+pub(crate) const IDLE_TIMEOUT: Setting<Duration> = seconds(
+    "idle-timeout",
+    "Close a connection that has been idle for this long; set it above the idle timeout of a load \
+     balancer in front",
+    limits::IDLE_TIMEOUT_MIN..=limits::IDLE_TIMEOUT_MAX,
 )
-.variable("TICKR_SHUTDOWN_TIMEOUT")
+.or("75");
+pub(crate) const SHUTDOWN_TIMEOUT: Setting<Duration> = seconds(
+    "shutdown-timeout",
+    "How long shutdown waits for in-flight responses",
+    Duration::ZERO..=limits::SHUTDOWN_TIMEOUT_MAX,
+)
 .or("30");
 
-/// How much demand is reserved ahead.
-pub const PREFETCH_SECONDS: Setting = setting(
+// Reservations
+
+pub(crate) const PREFETCH_SECONDS: Setting<Duration> = seconds(
     "prefetch-seconds",
-    "SECONDS",
-    "Reserve this much of the recent demand ahead, so that requests do not wait for a commit; a \
-     restart skips what was left; 0 turns it off",
-    "seconds from 0 to 3600, decimals allowed",
+    "Reserve this many seconds of recent demand in advance, so that requests need not wait for a \
+     commit; a restart skips what is left. 0 is strict mode: only what is waiting is reserved",
+    Duration::ZERO..=limits::PREFETCH_MAX,
 )
-.variable("TICKR_PREFETCH_SECONDS")
-.or("0");
-
-/// What is logged.
-pub const LOG: Setting = setting(
-    "log",
-    "FILTER",
-    "What is logged to stderr",
-    "off, error, warn, info, debug or trace, or comma-separated TARGET=LEVEL",
-)
-.variable("TICKR_LOG")
-.or("info");
-
-/// How a log line looks.
-pub const LOG_FORMAT: Setting = setting(
-    "log-format",
-    "FORMAT",
-    "How a log line looks",
-    "text or json (one object per line)",
-)
-.variable("TICKR_LOG_FORMAT")
-.or("text");
-
-/// The MySQL server program that `tickr dev` starts.
-pub const MYSQLD: Setting = setting(
-    "mysqld",
-    "PATH",
-    "The server program; mariadbd or mysqld from PATH or the usual folders when unset",
-    "the path of a program",
+.or("0.25");
+pub(crate) const STATE_FILE: Setting<PathBuf> = path(
+    "state-file",
+    "Remember the highest base id in this file, so that a database that went backwards is noticed \
+     even after a restart",
+    "path of a file; created if missing",
 )
 .optional();
-
-/// Where `tickr dev` keeps its data.
-pub const DATA_DIR: Setting = setting(
-    "data-dir",
-    "PATH",
-    "Where the data stays from one run to the next",
-    "the path of a folder; it is made when it is missing",
-)
-.or(".tickr");
-
-/// The ticket that `tickr db advance` goes past.
-pub const PAST: Setting = setting(
-    "past",
-    "TICKET",
-    "Move the counter so that every later ticket is above this one; it only ever goes forward",
-    "a whole number that fits in 64 bits",
+pub(crate) const DEV_STATE_FILE: Setting<PathBuf> = STATE_FILE.help(
+    "Remember the highest base id in this file; by default tickr.state in the data directory",
 );
+pub(crate) const LEASE_SECONDS: Setting<u64> = integer(
+    "lease-seconds",
+    "Lease, stored beside the counter: how long after its reservation a block may be issued; also \
+     the upper bound of every node's TICKR_PREFETCH_SECONDS",
+    limits::LEASE_SECONDS_MIN..=limits::LEASE_SECONDS_MAX,
+)
+.typed_only(Form::Flag)
+.such_as("10");
+pub(crate) const CREATE_LEASE_SECONDS: Setting<u64> = LEASE_SECONDS.or("10");
 
-/// The name that `tickr db drop` wants repeated.
-pub const CONFIRM: Setting = setting(
+// Logging
+
+pub(crate) const LOG: Setting<Filter> = parsed(
+    "log",
+    "FILTER",
+    "Log filter; the log goes to stderr",
+    "level (off, error, warn, info, debug, trace), or comma-separated TARGET=LEVEL",
+)
+.or("info");
+pub(crate) const LOG_FORMAT: Setting<logging::Format> = choice(
+    "log-format",
+    "FORMAT",
+    "Log format; json is one object per line",
+)
+.or("text");
+
+// Commands
+
+pub(crate) const MYSQLD: Setting<PathBuf> = path(
+    "mysqld",
+    "MySQL server program; by default mariadbd or mysqld from PATH or the usual directories",
+    "path of a program",
+)
+.typed_only(Form::Flag)
+.optional();
+pub(crate) const DATA_DIR: Setting<PathBuf> = path(
+    "data-dir",
+    "Directory that keeps the data between runs",
+    "path of a directory; created if missing",
+)
+.typed_only(Form::Flag)
+.or(".tickr");
+pub(crate) const TABLE: Setting<ColumnName> = parsed(
+    "table",
+    "COLUMN",
+    "Also compare the highest ID and the type of this column with the counter",
+    "DATABASE.TABLE.COLUMN",
+)
+.typed_only(Form::Flag)
+.optional();
+pub(crate) const PAST: Setting<u64> = integer(
+    "past",
+    "Move the counter so that every later ticket is above this one; it never moves backwards. \
+     Without it, the counter moves past everything this database has recorded",
+    0..=u64::MAX,
+)
+.takes("TICKET")
+.typed_only(Form::Flag)
+.optional();
+pub(crate) const MARGIN: Setting<u64> = integer(
+    "margin",
+    "Base ids to skip beyond that, for tickets that were issued but not recorded",
+    0..=u64::MAX,
+)
+.typed_only(Form::Flag)
+.or("1000000");
+pub(crate) const CONFIRM: Setting<String> = text(
     "confirm",
     "NAME",
-    "Say that the database is to be dropped, with every ticket's record in it",
-    "the database's name, once more",
-);
-
-/// The servers that `tickr get` and `tickr cluster check` ask.
-pub const SERVER: Setting = setting(
+    "Confirm that the database and its counter are to be deleted",
+    "the database name, repeated",
+    |_| true,
+)
+.typed_only(Form::Flag)
+.such_as("tickr");
+pub(crate) const SERVER: Setting<Vec<ServerUrl>> = list(
     "server",
     "URL",
-    "Whom to ask for tickets, the preferred server first; give it again for each further server",
-    "http://HOST:PORT or unix:PATH, several of them separated by commas",
+    "Server to get tickets from, in order of preference; can be repeated",
+    "URL, http://HOST:PORT or unix:PATH",
+    limits::CLIENT_SERVERS_MAX,
 )
-.variable("TICKR_SERVER");
-
-/// [`SERVER`] as `tickr cluster check` has it.
-pub const NODES: Setting = Setting {
-    value_name: "NODE_URL",
-    about: "The nodes to ask",
-    ..SERVER
-};
-
-/// [`HTTP_AUTH_PASSWORD`] as those who send it have it.
-pub const CLIENT_PASSWORD: Setting = Setting {
-    about: "The servers' HTTP password",
-    ..HTTP_AUTH_PASSWORD
-};
-
-/// [`HTTP_AUTH_PASSWORD_FILE`] as those who send it have it.
-pub const CLIENT_PASSWORD_FILE: Setting = Setting {
-    about: "Read the servers' HTTP password from a file instead; one trailing newline is dropped",
-    ..HTTP_AUTH_PASSWORD_FILE
-};
-
-/// How long one server may take.
-pub const CLIENT_TIMEOUT: Setting = setting(
+.form(Form::Flags)
+.such_as("http://127.0.0.1:8080");
+pub(crate) const NODES: Setting<Vec<ServerUrl>> = SERVER
+    .form(Form::Arguments)
+    .takes("NODE_URL")
+    .help("Nodes to check");
+pub(crate) const CLIENT_PASSWORD: Setting<Secret> =
+    HTTP_AUTH_PASSWORD.help("HTTP password of the servers");
+pub(crate) const CLIENT_PASSWORD_FILE: Setting<PathBuf> = HTTP_AUTH_PASSWORD_FILE
+    .help("Read the servers' HTTP password from this file instead, without one trailing newline");
+pub(crate) const CLIENT_TIMEOUT: Setting<Duration> = seconds(
     "timeout",
-    "SECONDS",
-    "How long one server may take to answer",
-    "seconds from 0.01 to 300, decimals allowed",
+    "How long to wait for one server's response",
+    limits::POOL_TIMEOUT_MIN..=limits::POOL_TIMEOUT_MAX,
 )
-.variable("TICKR_CLIENT_TIMEOUT")
+.variable(Variable::Named("TICKR_CLIENT_TIMEOUT"))
 .or("2");
+pub(crate) const COUNT: Setting<u64> = integer(
+    "count",
+    "Number of tickets, all from one contiguous range",
+    1..=limits::BATCH_MAX,
+)
+.typed_only(Form::Argument)
+.or("1");
+pub(crate) const TICKET: Setting<u64> = integer("ticket", "Ticket to decode", 0..=u64::MAX)
+    .takes("TICKET")
+    .typed_only(Form::Argument)
+    .such_as("1");
+pub(crate) const SHELL: Setting<Shell> = parsed(
+    "shell",
+    "SHELL",
+    "Shell to generate completions for",
+    "one of: bash, elvish, fish, powershell, zsh",
+)
+.typed_only(Form::Argument)
+.such_as("bash");
+pub(crate) const JSON: Setting<bool> = switch("json", "Print one JSON object on one line");
+pub(crate) const WATCH: Setting<bool> = switch("watch", "Repeat every 2 seconds until Ctrl-C");
 
-const fn setting(
-    flag: &'static str,
-    value_name: &'static str,
-    about: &'static str,
-    expects: &'static str,
-) -> Setting {
-    Setting {
-        flag,
-        variable: None,
-        value_name,
-        absent: Absent::Mistake,
-        about,
-        expects,
-        secret: false,
+/// Encryption of the database connection, as it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Plain text.
+    Off,
+    /// Encrypted.
+    Required,
+    /// Encrypted, with the certificate and the host name verified.
+    Verify,
+}
+
+/// A column of a table of an application: `app.orders.id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnName {
+    /// The database.
+    pub database: String,
+    /// Its table.
+    pub table: String,
+    /// The table's column.
+    pub column: String,
+}
+
+impl FromStr for ColumnName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<ColumnName, &'static str> {
+        let parts: Vec<&str> = text.split('.').collect();
+        let [database, table, column] = parts[..] else {
+            return Err("not three names separated by dots");
+        };
+        let is_name = |name: &&str| {
+            (1..=limits::DATABASE_NAME_CHARS_MAX).contains(&name.chars().count())
+                && !has_control(name)
+                && !name.ends_with(' ')
+        };
+        if !parts.iter().all(is_name) {
+            return Err("a name is empty or too long");
+        }
+        Ok(ColumnName {
+            database: database.to_owned(),
+            table: table.to_owned(),
+            column: column.to_owned(),
+        })
+    }
+}
+
+impl Choice for array::Format {
+    fn all() -> Vec<(&'static str, array::Format)> {
+        let all = array::Format::ALL.into_iter();
+        all.map(|format| (format.name(), format)).collect()
+    }
+}
+
+impl Choice for logging::Format {
+    fn all() -> Vec<(&'static str, logging::Format)> {
+        vec![
+            ("text", logging::Format::Text),
+            ("json", logging::Format::Json),
+        ]
+    }
+}
+
+impl Choice for Failover {
+    fn all() -> Vec<(&'static str, Failover)> {
+        vec![("stop", Failover::Stop), ("continue", Failover::Continue)]
+    }
+}
+
+impl Choice for TlsMode {
+    fn all() -> Vec<(&'static str, TlsMode)> {
+        vec![
+            ("off", TlsMode::Off),
+            ("required", TlsMode::Required),
+            ("verify", TlsMode::Verify),
+        ]
+    }
+}
+
+fn is_ip(host: &str) -> bool {
+    let inner = without_brackets(host);
+    match inner.len() == host.len() {
+        true => host.parse::<IpAddr>().is_ok(),
+        false => inner.parse::<Ipv6Addr>().is_ok(),
+    }
+}
+
+/// An IPv6 address may stand in brackets.
+pub(crate) fn without_brackets(host: &str) -> &str {
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    inner.unwrap_or(host)
+}
+
+/// Letters, digits, `-`, `.` and `_` (which is common in container networks), at most 253 bytes
+/// (RFC 1035, section 2.3.4, as text).
+fn is_host_name(host: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    host.len() <= 253 && !host.starts_with(['-', '.']) && host.bytes().all(is_of_name)
+}
+
+fn read_file_mode(_: &Row, value: &OsStr) -> Result<u32, String> {
+    let text = text_of(value)?;
+    let is_octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| is_octal && matches!(text.len(), 3 | 4) && *mode <= 0o777);
+    mode.ok_or_else(|| wrong(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_three_names() {
+        let column: ColumnName = "app.orders.id".parse().unwrap();
+        let parts = (&*column.database, &*column.table, &*column.column);
+        assert_eq!(parts, ("app", "orders", "id"));
+        let long = "x".repeat(limits::DATABASE_NAME_CHARS_MAX + 1);
+        for bad in [
+            "",
+            "orders.id",
+            "a.b.c.d",
+            "app..id",
+            "app.orders.",
+            &format!("a.b.{long}"),
+        ] {
+            assert!(bad.parse::<ColumnName>().is_err(), "{bad:?}");
+        }
     }
 }

@@ -120,6 +120,26 @@ impl Numbering {
     }
 }
 
+/// Which node of a cluster a ticket comes from, and which of its base ids it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The node, counted from 0.
+    pub node_number: u64,
+    /// The node's base id.
+    pub base: u64,
+}
+
+impl Origin {
+    /// The reverse of [`Numbering::ticket`]; `None` for what no node can have issued.
+    pub fn of(ticket: u64, max_nodes: u64, starting_offset: u64) -> Option<Origin> {
+        let distance = ticket.checked_sub(starting_offset)?;
+        Some(Origin {
+            node_number: distance.checked_rem(max_nodes)?,
+            base: (distance / max_nodes).checked_add(FIRST_BASE)?,
+        })
+    }
+}
+
 impl fmt::Display for Numbering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Numbering {
@@ -276,6 +296,24 @@ mod tests {
             );
         }
         assert_eq!(numbering.counter_past(u64::MAX), None);
+    }
+
+    #[test]
+    fn an_origin_is_the_reverse_of_a_ticket() {
+        for (max_nodes, offset, node) in [(1, 0, 0), (4, 54_313_001, 3), (u64::MAX, 0, 7)] {
+            let numbering = numbering(max_nodes, offset, node);
+            for base in [FIRST_BASE, FIRST_BASE + 1, numbering.last_base() - 1] {
+                let Some(ticket) = numbering.ticket(base) else {
+                    continue;
+                };
+                let node_number = node;
+                let origin = Origin::of(ticket, max_nodes, offset);
+                assert_eq!(origin, Some(Origin { node_number, base }));
+            }
+            if let Some(below) = offset.checked_sub(1) {
+                assert_eq!(Origin::of(below, max_nodes, offset), None);
+            }
+        }
     }
 
     #[test]

@@ -89,6 +89,7 @@ fn allocations(mysql: &LocalServer, request: &'static [u8], times: usize) -> u64
         pool_timeout: Duration::from_secs(10),
         numbering,
         prefetch: Duration::ZERO,
+        state_file: None,
         remembered: Memory::default(),
         idle_timeout: Duration::from_secs(75),
         rules: Rules {

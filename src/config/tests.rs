@@ -1,6 +1,7 @@
 //! Each setting with good and bad values, all mistakes at once, and no secret anywhere.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::process;
@@ -8,17 +9,16 @@ use std::process;
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::Group;
+use crate::limits;
+use crate::logging;
+use crate::settings::{Absent, Row};
 
-const SERVE: [Group; 5] = [
-    settings::DATABASE,
-    settings::POOL,
-    settings::NUMBERING,
-    settings::HTTP,
-    settings::LOGGING,
-];
+fn serve_rows() -> Vec<&'static Row> {
+    let rows = rows(Config::read);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
 
-/// What is insisted on and nothing else.
+/// What is required and nothing else.
 const LEAST: [(&str, &str); 6] = [
     ("database-host", "db.example"),
     ("database-username", "tickr"),
@@ -28,26 +28,27 @@ const LEAST: [(&str, &str); 6] = [
     ("node-number", "3"),
 ];
 
-fn lookup(values: &[(&str, &str)]) -> impl Fn(&Setting) -> Option<OsString> {
+fn lookup(values: &[(&str, &str)]) -> impl Fn(&Row) -> Option<OsString> + use<> {
     let values: HashMap<String, OsString> = LEAST
         .iter()
         .chain(values)
         .map(|(flag, value)| (flag.to_string(), OsString::from(value)))
         .collect();
-    move |setting| values.get(setting.flag).cloned()
+    move |row| values.get(row.flag).cloned()
 }
 
 fn read(values: &[(&str, &str)]) -> Result<Config, Mistakes> {
-    Config::read(&lookup(values))
+    super::read(&lookup(values), Config::read)
 }
 
 /// The flags that the mistakes name, in order.
 fn wrong_flags(mistakes: &Mistakes) -> Vec<&'static str> {
-    mistakes.0.iter().map(|mistake| mistake.flag).collect()
+    let wrong = mistakes.mistakes.iter();
+    wrong.map(|mistake| mistake.row.flag).collect()
 }
 
 #[test]
-fn the_least_that_is_insisted_on() {
+fn the_least_that_is_required() {
     let config = read(&[]).unwrap();
     let database = &config.database;
     assert_eq!(database.host, tcp("db.example", 3306));
@@ -71,18 +72,21 @@ fn the_least_that_is_insisted_on() {
     assert_eq!(config.batch_format, array::Format::Array);
     assert_eq!(config.max_connections, 10_000);
     assert_eq!(config.shutdown_timeout, Duration::from_secs(30));
-    assert_eq!(config.prefetch_seconds, 0.0);
+    assert_eq!(config.idle_timeout, limits::IDLE_TIMEOUT);
+    assert_eq!(config.prefetch_seconds, 0.25);
+    assert_eq!(config.state_file, None);
+    assert_eq!(config.database.failover, Failover::Stop);
+    assert_eq!(config.database.public_key, None);
     assert_eq!(config.logging.filter, "info".parse().unwrap());
     assert_eq!(config.logging.format, logging::Format::Text);
 }
 
 #[test]
 fn an_empty_value_counts_as_none() {
-    let empty: Vec<(&str, &str)> = SERVE
-        .iter()
-        .flat_map(|group| group.settings)
-        .filter(|setting| setting.absent != Absent::Mistake)
-        .map(|setting| (setting.flag, ""))
+    let empty: Vec<(&str, &str)> = serve_rows()
+        .into_iter()
+        .filter(|row| !matches!(row.absent, Absent::Required(_)))
+        .map(|row| (row.flag, ""))
         .collect();
     assert_eq!(
         format!("{:?}", read(&empty).unwrap()),
@@ -92,7 +96,7 @@ fn an_empty_value_counts_as_none() {
     assert_eq!(wrong_flags(&missing), LEAST.map(|(flag, _)| flag));
     assert!(
         missing
-            .0
+            .mistakes
             .iter()
             .all(|mistake| mistake.problem == "is missing")
     );
@@ -168,6 +172,18 @@ fn good_values_arrive() {
         ("max-batch", "1", |c| c.max_batch == 1),
         ("batch-format", "range", |c| {
             c.batch_format == array::Format::Range
+        }),
+        ("batch-format", "string", |c| {
+            c.batch_format == array::Format::String
+        }),
+        ("failover", "continue", |c| {
+            c.database.failover == Failover::Continue
+        }),
+        ("idle-timeout", "86400", |c| {
+            c.idle_timeout == Duration::from_secs(86_400)
+        }),
+        ("state-file", "/var/lib/tickr/state", |c| {
+            c.state_file == Some("/var/lib/tickr/state".into())
         }),
         ("max-connections", "1000000", |c| {
             c.max_connections == 1_000_000
@@ -252,8 +268,10 @@ const BAD: &[(&str, &[&str])] = &[
         &["0888", "1777", "66", "00660", "0o660", "rw-", "-660"],
     ),
     ("max-batch", &["0", "1000000001", "-5", "1k"]),
-    ("batch-format", &["string", "Array", "json"]),
+    ("batch-format", &["strings", "Array", "json"]),
     ("max-connections", &["0", "1000001", "many"]),
+    ("failover", &["yes", "Stop", "continue,stop"]),
+    ("idle-timeout", &["0.9", "86401", "-1", "1h"]),
     ("shutdown-timeout", &["3600.001", "-1", "1m", "infinity"]),
     ("prefetch-seconds", &["3601", "-0.5", "NaN", "off"]),
     ("log", &["inof", "info,", "tickr=loud"]),
@@ -273,7 +291,7 @@ fn bad_values_are_named() {
             let variable = format!("TICKR_{}", flag.to_uppercase().replace('-', "_"));
             let text = mistakes.to_string();
             assert!(text.contains(&format!("{variable} (--{flag}) ")), "{text}");
-            assert!(text.contains("it should be: "), "{text}");
+            assert!(text.contains("; expected "), "{text}");
         }
     }
 }
@@ -295,11 +313,11 @@ fn bytes_that_are_not_utf_8_are_a_mistake() {
     let flags = BAD.iter().map(|(flag, _)| *flag);
     for flag in flags.chain(["database-password", "http-auth-password"]) {
         let least = lookup(&[]);
-        let given = |setting: &Setting| match setting.flag == flag {
+        let given = |row: &Row| match row.flag == flag {
             true => Some(OsString::from_vec(b"hunter2\xff".to_vec())),
-            false => least(setting),
+            false => least(row),
         };
-        let mistakes = Config::read(&given).unwrap_err();
+        let mistakes = super::read(&given, Config::read).unwrap_err();
         assert_eq!(wrong_flags(&mistakes), [flag]);
         let shown = mistakes.to_string().contains("hunter2");
         assert_eq!(shown, !flag.ends_with("password"), "{mistakes}");
@@ -314,6 +332,7 @@ fn every_mistake_is_named_at_once() {
         .chain([
             ("database-password-file", "/nonexistent/a"),
             ("database-tls-ca", "/nonexistent/b"),
+            ("database-public-key", "/nonexistent/d"),
             ("http-auth-password-file", "/nonexistent/c"),
         ])
         .collect();
@@ -324,11 +343,12 @@ fn every_mistake_is_named_at_once() {
     given.sort_unstable();
     assert_eq!(named, given);
 
-    let mut all: Vec<&str> = SERVE
-        .iter()
-        .flat_map(|group| group.settings)
-        .map(|setting| setting.flag)
-        .filter(|flag| !matches!(*flag, "database-password" | "http-auth-password"))
+    // Passwords and the path of a file to be made are valid whatever they are.
+    let free = ["database-password", "http-auth-password", "state-file"];
+    let mut all: Vec<&str> = serve_rows()
+        .into_iter()
+        .map(|row| row.flag)
+        .filter(|flag| !free.contains(flag))
         .collect();
     all.sort_unstable();
     assert_eq!(
@@ -338,56 +358,54 @@ fn every_mistake_is_named_at_once() {
 }
 
 #[test]
-fn ranges_are_those_that_the_help_states() {
-    let ranges = [
+fn ranges_are_as_the_help_states() {
+    let ranges: [(Row, u64, u64); 6] = [
         (
-            settings::DATABASE_POOL_SIZE,
+            settings::DATABASE_POOL_SIZE.row,
             1,
             limits::POOL_SIZE_MAX as u64,
         ),
-        (settings::MAX_BATCH, 1, limits::BATCH_MAX),
-        (settings::MAX_CONNECTIONS, 1, limits::CONNECTIONS_MAX as u64),
+        (settings::MAX_BATCH.row, 1, limits::BATCH_MAX),
         (
-            settings::SHUTDOWN_TIMEOUT,
-            0,
-            limits::SHUTDOWN_TIMEOUT_MAX.as_secs(),
+            settings::MAX_CONNECTIONS.row,
+            1,
+            limits::CONNECTIONS_MAX as u64,
         ),
-        (
-            settings::PREFETCH_SECONDS,
-            0,
-            limits::PREFETCH_MAX.as_secs(),
-        ),
+        (settings::IDLE_TIMEOUT.row, 1, 86_400),
+        (settings::SHUTDOWN_TIMEOUT.row, 0, 3600),
+        (settings::PREFETCH_SECONDS.row, 0, 3600),
     ];
-    for (setting, min, max) in ranges {
-        assert!(
-            setting.expects.contains(&format!("from {min} to {max}")),
-            "{}",
-            setting.flag
-        );
+    for (row, min, max) in ranges {
+        let expects = row.expects();
+        assert!(expects.contains(&format!(", {min} to {max}")), "{expects}");
         for good in [min, max] {
-            assert!(read(&[(setting.flag, &good.to_string())]).is_ok());
+            assert!(read(&[(row.flag, &good.to_string())]).is_ok());
         }
-        assert!(read(&[(setting.flag, &(max + 1).to_string())]).is_err());
+        assert!(read(&[(row.flag, &(max + 1).to_string())]).is_err());
     }
-    let timeout = settings::DATABASE_POOL_TIMEOUT;
+    let timeout = settings::DATABASE_POOL_TIMEOUT.row;
     let (min, max) = (limits::POOL_TIMEOUT_MIN, limits::POOL_TIMEOUT_MAX);
-    let stated = format!("from {} to {}", min.as_secs_f64(), max.as_secs_f64());
-    assert!(timeout.expects.contains(&stated));
+    let stated = format!(", {} to {}", min.as_secs_f64(), max.as_secs_f64());
+    assert!(timeout.expects().contains(&stated));
     for good in [min, max] {
         let value = good.as_secs_f64().to_string();
         assert_eq!(read(&[(timeout.flag, &value)]).unwrap().pool_timeout, good);
     }
-    let name = settings::DATABASE_NAME;
+    let name = settings::DATABASE_NAME.row;
     let longest = "ü".repeat(limits::DATABASE_NAME_CHARS_MAX);
     assert!(
-        name.expects
+        name.expects()
             .contains(&format!("1 to {}", longest.chars().count()))
     );
     assert!(read(&[(name.flag, &longest)]).is_ok());
     assert!(read(&[(name.flag, &format!("{longest}a"))]).is_err());
-    let listen = settings::LISTEN;
+    let listen = settings::LISTEN.row;
     let most = vec!["a:1"; limits::LISTENERS_MAX].join(",");
-    assert!(listen.expects.contains(&limits::LISTENERS_MAX.to_string()));
+    assert!(
+        listen
+            .expects()
+            .contains(&limits::LISTENERS_MAX.to_string())
+    );
     assert_eq!(
         read(&[(listen.flag, &most)]).unwrap().listen.len(),
         limits::LISTENERS_MAX
@@ -398,10 +416,10 @@ fn ranges_are_those_that_the_help_states() {
 #[test]
 fn flag_and_variable_are_two_spellings_of_one_name() {
     let mut seen = HashMap::new();
-    for setting in SERVE.iter().flat_map(|group| group.settings) {
-        let spelt = format!("TICKR_{}", setting.flag.to_uppercase().replace('-', "_"));
-        assert_eq!(setting.variable, Some(spelt.as_str()));
-        assert!(seen.insert(setting.flag, ()).is_none(), "{}", setting.flag);
+    for row in serve_rows() {
+        let spelt = format!("TICKR_{}", row.flag.to_uppercase().replace('-', "_"));
+        assert_eq!(row.variable(), Some(spelt));
+        assert!(seen.insert(row.flag, ()).is_none(), "{}", row.flag);
     }
 }
 
@@ -495,8 +513,8 @@ fn tls_settings_fit_together() {
 }
 
 #[test]
-fn dev_insists_on_nothing() {
-    let dev = DevConfig::read(&|_| None).unwrap();
+fn dev_requires_nothing() {
+    let dev = super::read(&|_| None, DevConfig::read).unwrap();
     assert_eq!(dev.mysqld, None);
     assert_eq!(dev.data_dir, PathBuf::from(".tickr"));
     let socket = Path::new("/tmp/mysql.sock");
@@ -506,6 +524,7 @@ fn dev_insists_on_nothing() {
     assert_eq!(config.database.username, "someone");
     assert_eq!(config.database.password.read().expose(), "hunter2");
     assert_eq!(config.database.name, "tickr");
+    assert_eq!(config.state_file, Some(".tickr/tickr.state".into()));
     assert_eq!(
         config.listen,
         [
@@ -520,8 +539,9 @@ fn dev_insists_on_nothing() {
         ("database-host", "not looked at"),
         ("max-batch", "7"),
         ("listen", "127.0.0.1:0"),
+        ("state-file", "/tmp/state"),
     ]);
-    let dev = DevConfig::read(&honoured).unwrap();
+    let dev = super::read(&honoured, DevConfig::read).unwrap();
     assert_eq!(dev.mysqld, Some("/opt/mysqld".into()));
     assert_eq!(dev.data_dir, PathBuf::from("/tmp/elsewhere"));
     assert_eq!(
@@ -529,28 +549,36 @@ fn dev_insists_on_nothing() {
         Numbering::new(4, 54_313_001, 3).unwrap()
     );
     assert_eq!(dev.serve.max_batch, 7);
+    assert_eq!(dev.serve.state_file, Some("/tmp/state".into()));
     assert_eq!(dev.serve.listen, [Address::Tcp("127.0.0.1:0".to_owned())]);
 
     let bad = lookup(&[("max-nodes", "0"), ("listen", "x"), ("log", "loud")]);
-    let mistakes = DevConfig::read(&bad).unwrap_err();
+    let mistakes = super::read(&bad, DevConfig::read).unwrap_err();
     assert_eq!(wrong_flags(&mistakes), ["max-nodes", "listen", "log"]);
 }
 
 #[test]
-fn database_commands_look_at_what_they_use() {
+fn database_commands_check_what_they_use() {
     let irrelevant = [
         ("max-batch", "0"),
         ("listen", "x"),
         ("database-pool-size", "0"),
     ];
-    assert!(DatabaseConfig::read(&lookup(&irrelevant)).is_ok());
-    let nothing = DatabaseConfig::read(&|_| None).unwrap_err();
+    assert!(super::read(&lookup(&irrelevant), DatabaseConfig::read).is_ok());
+    let nothing = super::read(&|_| None, DatabaseConfig::read).unwrap_err();
     assert_eq!(wrong_flags(&nothing), LEAST.map(|(flag, _)| flag));
 
-    let advance = |past| AdvanceConfig::read(&lookup(&[("past", past)]));
-    assert_eq!(advance("0").unwrap().past, 0);
-    assert_eq!(advance("18446744073709551615").unwrap().past, u64::MAX);
-    for bad in ["", "-1", "18446744073709551616", "1.0"] {
+    let advance = |past| super::read(&lookup(&[("past", past)]), AdvanceConfig::read);
+    assert_eq!(advance("0").unwrap().past, Some(0));
+    assert_eq!(
+        advance("18446744073709551615").unwrap().past,
+        Some(u64::MAX)
+    );
+    assert_eq!(advance("").unwrap().past, None);
+    assert_eq!(advance("").unwrap().margin, 1_000_000);
+    let no_margin = super::read(&lookup(&[("margin", "0")]), AdvanceConfig::read);
+    assert_eq!(no_margin.unwrap().margin, 0);
+    for bad in ["-1", "18446744073709551616", "1.0"] {
         let mistakes = advance(bad).unwrap_err();
         assert_eq!(wrong_flags(&mistakes), ["past"]);
         assert!(mistakes.to_string().contains("--past is "), "{mistakes}");
@@ -558,8 +586,32 @@ fn database_commands_look_at_what_they_use() {
 }
 
 #[test]
+fn a_lease_is_required_where_it_is_changed_and_has_a_default_where_it_is_created() {
+    let given = |value| lookup(&[("lease-seconds", value)]);
+    let create = |value| super::read(&given(value), LeaseConfig::read_create);
+    assert_eq!(create("").unwrap().lease_seconds, 10);
+    assert_eq!(create("3600").unwrap().lease_seconds, 3600);
+    for bad in ["0", "3601", "1.5"] {
+        assert_eq!(wrong_flags(&create(bad).unwrap_err()), ["lease-seconds"]);
+    }
+    let missing = super::read(&given(""), LeaseConfig::read).unwrap_err();
+    assert_eq!(wrong_flags(&missing), ["lease-seconds"]);
+    let all_bad = super::read(&|_| None, LeaseConfig::read).unwrap_err();
+    assert_eq!(wrong_flags(&all_bad).len(), 1 + LEAST.len());
+}
+
+#[test]
+fn a_check_may_name_a_column() {
+    let check = |value| super::read(&lookup(&[("table", value)]), CheckConfig::read);
+    assert_eq!(check("").unwrap().column, None);
+    let column = check("app.orders.id").unwrap().column;
+    assert_eq!(column.unwrap().table, "orders");
+    assert_eq!(wrong_flags(&check("orders.id").unwrap_err()), ["table"]);
+}
+
+#[test]
 fn a_drop_needs_the_name_once_more() {
-    let drop = |values: &[(&str, &str)]| DropConfig::read(&lookup(values));
+    let drop = |values: &[(&str, &str)]| super::read(&lookup(values), DropConfig::read);
     let numbering_is_not_used = [("confirm", "tickets"), ("max-nodes", "0")];
     assert_eq!(
         drop(&numbering_is_not_used).unwrap().database.name,
@@ -573,33 +625,17 @@ fn a_drop_needs_the_name_once_more() {
 
 proptest! {
     #[test]
-    fn whole_numbers_are_digits_that_fit(number: u64, text in "[ +-]?[0-9]{0,21}[ .e_]?") {
-        prop_assert_eq!(whole_number(&number.to_string()), Some(number));
-        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-        prop_assert_eq!(whole_number(&text), text.parse().ok().filter(|_| plain));
-    }
-
-    #[test]
-    fn seconds_are_exact_to_the_millisecond(millis in 0_u64..1_000_000_000) {
-        let text = format!("{}.{:03}", millis / 1000, millis % 1000);
-        prop_assert_eq!(seconds(&text), Some(Duration::from_millis(millis)));
-        prop_assert_eq!(seconds(&format!("-{text}")), None);
-        prop_assert_eq!(seconds(&format!("{text}s")), None);
-    }
-
-    #[test]
     fn whatever_is_given_no_secret_is_shown(
         values in prop::collection::vec(prop::option::of(".{0,40}|[0-9]{1,3}"), 40),
         secrets: bool,
     ) {
         const MARK: &str = "hunter2";
-        let all: Vec<&Setting> = SERVE.iter().flat_map(|group| group.settings).collect();
-        let random: Vec<(&str, &str)> = all
-            .iter()
+        let random: Vec<(&str, &str)> = serve_rows()
+            .into_iter()
             .zip(&values)
-            .filter_map(|(setting, value)| match setting.secret {
-                true => secrets.then_some((setting.flag, MARK)),
-                false => value.as_deref().map(|value| (setting.flag, value)),
+            .filter_map(|(row, value)| match row.secret {
+                true => secrets.then_some((row.flag, MARK)),
+                false => value.as_deref().map(|value| (row.flag, value)),
             })
             .collect();
         let outcome = read(&random);

@@ -5,12 +5,11 @@
 //! statements are files of their own in `sql/`. `local` starts a private server.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
+use crate::secret::SecretSource;
 
 mod driver;
 mod error;
@@ -21,6 +20,7 @@ pub mod schema;
 pub mod session;
 pub mod workers;
 
+pub use crate::secret::Secret;
 pub use driver::{check_ca, check_public_key};
 
 /// Where the database is and who logs in to it.
@@ -111,28 +111,6 @@ impl fmt::Display for Tls {
     }
 }
 
-/// A password, which no log and no error ever shows.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
-    }
-
-    /// The password itself: for logging in, and for nothing else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
 /// The password of the MySQL user, and where a newer one may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Password {
@@ -152,7 +130,10 @@ impl Password {
     pub fn read(&self) -> Secret {
         match self {
             Password::Fixed(secret) => secret.clone(),
-            Password::File { path, at_start } => read_secret(path).unwrap_or(at_start.clone()),
+            Password::File { path, at_start } => {
+                let source = SecretSource::File(path.clone());
+                source.read().unwrap_or_else(|_| at_start.clone())
+            }
         }
     }
 }
@@ -161,15 +142,4 @@ impl From<Secret> for Password {
     fn from(secret: Secret) -> Password {
         Password::Fixed(secret)
     }
-}
-
-/// The text of a file without its trailing newline; `None` when it can't be a password's.
-fn read_secret(path: &Path) -> Option<Secret> {
-    let mut text = String::new();
-    let file = File::open(path).ok()?;
-    let mut bounded = file.take(limits::SECRET_FILE_BYTES_MAX + 1);
-    bounded.read_to_string(&mut text).ok()?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    (text.len() as u64 <= limits::SECRET_FILE_BYTES_MAX).then(|| Secret::new(line))
 }

@@ -1,9 +1,13 @@
-//! `tickr db …` against a real server: what each command prints, and the exit codes.
+//! Commands against real servers: what each one prints, its exit codes, and what signals do.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Database, Kind, Tickr};
 use crate::support::{options, scratch, start};
 
 /// Runs `tickr db` with four nodes and returns its exit code and everything that it printed.
@@ -40,7 +44,7 @@ fn output_that_cannot_be_written_is_a_failure() {
             .expect("the program starts");
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("can't be written"), "{said}");
+        assert!(said.contains("cannot write output"), "{said}");
     }
 }
 
@@ -63,10 +67,130 @@ fn an_operator_creates_checks_advances_and_drops() {
     db(&["advance", "--past", "54313401"], 0, "counter is 102");
     db(&["advance", "--past", "54313000"], 0, "nothing to do");
     db(&["check"], 0, "last ticket       54313401");
+    db(&["check", "--json"], 0, "\"last_ticket\":54313401");
+    db(
+        &["check", "--json", "--max-nodes", "5"],
+        1,
+        "\"problems\":[\"",
+    );
     db(&["check", "--max-nodes", "5"], 1, "max_nodes=5");
     db(&["create", "--max-nodes", "5"], 2, "max_nodes=4");
     db(&["drop", "--confirm", "tickets"], 2, "--confirm is");
     db(&["check"], 0, "ready to serve");
     db(&["drop", "--confirm", "tick-`ets"], 0, ": dropped");
     db(&["check"], 1, "tickr db create");
+}
+
+/// Runs `tickr decode` for a cluster of four.
+fn decode(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .arg("decode")
+        .args(arguments)
+        .env_clear()
+        .env("TICKR_MAX_NODES", "4")
+        .env("TICKR_STARTING_OFFSET", "54313001")
+        .output()
+        .expect("the program starts")
+}
+
+#[test]
+fn a_ticket_is_decoded() {
+    let text = decode(&["54313403"]);
+    assert_eq!(text.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert_eq!(
+        text,
+        "ticket    54313403\nnode      2 of 4\nbase id   102\n"
+    );
+    for (ticket, code, expected) in [
+        (
+            "54313403",
+            0,
+            r#""base_id":102,"node_number":2,"possible":true"#,
+        ),
+        (
+            "54313000",
+            1,
+            r#""base_id":null,"node_number":null,"possible":false"#,
+        ),
+    ] {
+        let output = decode(&["--json", ticket]);
+        let line = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{line}");
+        assert!(line.contains(expected), "{line}");
+        serde_json::from_str::<serde_json::Value>(&line).expect("JSON");
+    }
+    for bad in [&[][..], &["x"], &["18446744073709551616"], &["-1"]] {
+        let output = decode(bad);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("TICKET is "), "{errors}");
+    }
+}
+
+#[test]
+fn signals_of_log_rotation_and_of_reload_do_no_harm() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    for signal in [Signal::USR1, Signal::USR2, Signal::HUP] {
+        tickr.signal(signal);
+        let answer = tickr.connect(Kind::Tcp).ask("GET /livez HTTP/1.1");
+        assert_eq!(answer.status, 200);
+    }
+    tickr.stop();
+}
+
+/// The same of `tickr dev`, whose MySQL server must outlive them as well.
+#[test]
+fn signals_do_no_harm_to_a_private_server() {
+    let folder = scratch();
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .args(["dev", "--listen", "unix:tickr.sock"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let stdout = dev.stdout.take().expect("its standard output is a pipe");
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("Tickr is ready")));
+    let pid = Pid::from_child(&dev);
+    for signal in [Signal::USR1, Signal::USR2, Signal::TERM] {
+        kill_process(pid, signal).expect("the process is ours");
+    }
+    // The end of its output: nobody is left who holds it.
+    lines.for_each(drop);
+    let status = dev.wait().expect("the process is ours");
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[test]
+fn much_work_shows_its_progress_on_a_terminal_alone() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let folder = scratch();
+    let file = folder.path().join("tickets");
+    let program = env!("CARGO_BIN_EXE_tickr");
+    let get = |count: u64| {
+        let server = format!("--timeout 60 --server unix:{}", tickr.unix().display());
+        let line = format!("{program} get {count} {server} > {}", file.display());
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .output()
+            .expect("Debian has script(1)");
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        shown
+    };
+    let shown = get(1_000_000);
+    assert!(shown.contains("\r50 % of 1000000 tickets"), "{shown}");
+    assert!(
+        shown.trim_end().ends_with("\r100 % of 1000000 tickets"),
+        "{shown}"
+    );
+    let tickets = std::fs::read_to_string(&file).expect("a file of tickets");
+    assert_eq!(tickets.lines().count(), 1_000_000);
+    assert_eq!(get(10), "");
+    tickr.stop();
 }

@@ -13,7 +13,7 @@ const DATABASE: [(&str, &str); 6] = [
 ];
 
 /// Every setting of `tickr serve`: its variable, its default, and a value that is wrong.
-const SERVE: [(&str, Option<&str>, &str); 25] = [
+const SERVE: [(&str, Option<&str>, &str); 29] = [
     ("TICKR_DATABASE_HOST", None, "my db"),
     ("TICKR_DATABASE_PORT", Some("3306"), "0"),
     ("TICKR_DATABASE_USERNAME", None, "a\tb"),
@@ -24,6 +24,8 @@ const SERVE: [(&str, Option<&str>, &str); 25] = [
     ("TICKR_DATABASE_POOL_TIMEOUT", Some("1"), "soon"),
     ("TICKR_DATABASE_TLS", Some("off"), "on"),
     ("TICKR_DATABASE_TLS_CA", None, "/nonexistent/ca.pem"),
+    ("TICKR_DATABASE_PUBLIC_KEY", None, "/nonexistent/key.pem"),
+    ("TICKR_FAILOVER", Some("stop"), "go on"),
     ("TICKR_MAX_NODES", None, "0"),
     ("TICKR_STARTING_OFFSET", None, "-5"),
     ("TICKR_NODE_NUMBER", None, "first"),
@@ -38,15 +40,17 @@ const SERVE: [(&str, Option<&str>, &str); 25] = [
     ("TICKR_MAX_BATCH", Some("1000000"), "0"),
     ("TICKR_BATCH_FORMAT", Some("array"), "xml"),
     ("TICKR_MAX_CONNECTIONS", Some("10000"), "-1"),
+    ("TICKR_IDLE_TIMEOUT", Some("75"), "0"),
     ("TICKR_SHUTDOWN_TIMEOUT", Some("30"), "1e1"),
-    ("TICKR_PREFETCH_SECONDS", Some("0"), "inf"),
+    ("TICKR_PREFETCH_SECONDS", Some("0.25"), "inf"),
+    ("TICKR_STATE_FILE", None, "any path will do"),
     ("TICKR_LOG", Some("info"), "loud"),
     ("TICKR_LOG_FORMAT", Some("text"), "xml"),
-    ("TICKR_UNKNOWN", None, "is not looked at"),
+    ("TICKR_UNKNOWN", None, "hunter6"),
 ];
 
 #[test]
-fn a_start_with_nothing_names_what_is_insisted_on() {
+fn a_start_with_nothing_names_what_is_required() {
     let output = tickr(&["serve"], &[]);
     let errors = errors(&output);
     assert_eq!(output.status.code(), Some(2), "{errors}");
@@ -78,8 +82,8 @@ fn check_all_named(output: &Output) {
     let errors = errors(output);
     assert_eq!(output.status.code(), Some(2), "{errors}");
     for (variable, _, _) in known() {
-        // The passwords themselves cannot be wrong here, only the files beside them.
-        if !variable.ends_with("PASSWORD") {
+        // Passwords and the state file cannot be wrong here, only the files beside them.
+        if !variable.ends_with("PASSWORD") && variable != "TICKR_STATE_FILE" {
             let named = format!("{variable} (--");
             assert!(errors.contains(&named), "{variable} in {errors}");
         }
@@ -94,7 +98,10 @@ fn the_flag_wins_over_the_variable_and_empty_counts_as_none() {
     variables.extend([("TICKR_LOG", ""), ("TICKR_DATABASE_PORT", "0")]);
     let output = tickr(&["db", "check", "--max-nodes", "x"], &variables);
     let errors = errors(&output);
-    assert!(errors.contains("2 mistakes"), "{errors}");
+    assert!(
+        errors.contains("2 invalid settings; nothing was changed:"),
+        "{errors}"
+    );
     assert!(
         errors.contains("TICKR_MAX_NODES (--max-nodes) is \"x\""),
         "{errors}"
@@ -104,13 +111,13 @@ fn the_flag_wins_over_the_variable_and_empty_counts_as_none() {
 }
 
 #[test]
-fn database_commands_insist_on_their_own_settings() {
+fn database_commands_require_their_own_settings() {
     let lacking = |arguments: &[&str], variables: &[(&str, &str)], named: &[&str]| {
         let output = tickr(arguments, variables);
         let errors = errors(&output);
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert_eq!(
-            errors.matches("it should be").count(),
+            errors.matches("; expected ").count(),
             named.len(),
             "{errors}"
         );
@@ -122,11 +129,25 @@ fn database_commands_insist_on_their_own_settings() {
     for command in ["create", "check", "migrate"] {
         lacking(&["db", command], &[], &all);
     }
-    lacking(&["db", "advance"], &DATABASE, &["--past is missing"]);
     lacking(
         &["db", "advance", "--past", "-1"],
         &DATABASE,
         &["--past is \"-1\""],
+    );
+    lacking(
+        &["db", "advance", "--margin", "some"],
+        &DATABASE,
+        &["--margin is \"some\""],
+    );
+    lacking(
+        &["db", "lease"],
+        &DATABASE,
+        &["--lease-seconds is missing; expected integer, 1 to 3600"],
+    );
+    lacking(
+        &["db", "check", "--table", "orders.id"],
+        &DATABASE,
+        &["--table is \"orders.id\"; expected DATABASE.TABLE.COLUMN"],
     );
     lacking(&["db", "drop"], &DATABASE[..3], &["--confirm is missing"]);
     let another = ["db", "drop", "--confirm", "tickr"];
@@ -175,8 +196,8 @@ fn help_documents_every_setting() {
             Some(default) => assert!(entry.contains(&format!("[default: {default}]")), "{entry}"),
             None => assert!(!entry.contains("[default"), "{entry}"),
         }
-        let insisted_on = DATABASE.iter().any(|(insisted, _)| *insisted == variable);
-        assert_eq!(entry.contains("[insisted on]"), insisted_on, "{entry}");
+        let required = DATABASE.iter().any(|(required, _)| *required == variable);
+        assert_eq!(entry.contains("[required]"), required, "{entry}");
     }
 }
 
@@ -192,23 +213,76 @@ fn help_lists_the_commands() {
         "serve",
         "db",
         "dev",
+        "decode",
         "Getting started",
         "curl http://127.0.0.1:8080/",
     ] {
         assert!(help.contains(word), "{word} in {help}");
     }
     let help = text(&["db", "--help"]);
-    for command in ["create", "check", "migrate", "advance", "drop"] {
+    for command in ["create", "check", "migrate", "advance", "lease", "drop"] {
         assert!(help.contains(command), "{command} in {help}");
     }
     let help = text(&["dev", "--help"]);
     for word in ["--mysqld", "[default: .tickr]", "--listen", "[default: 4]"] {
         assert!(help.contains(word), "{word} in {help}");
     }
-    assert_eq!(
-        text(&["--version"]),
-        concat!("tickr ", env!("CARGO_PKG_VERSION"), "\n")
+    let version = text(&["--version"]);
+    assert!(
+        version.starts_with(concat!("tickr ", env!("CARGO_PKG_VERSION"), " ("))
+            && version.contains(std::env::consts::ARCH),
+        "{version}"
     );
+}
+
+#[test]
+fn a_misspelt_variable_is_named_where_it_explains_an_error_and_where_it_does_not() {
+    let misspelt = ("TICKR_MAX_NODE", "hunter2");
+    let without_nodes: Vec<(&str, &str)> = DATABASE
+        .into_iter()
+        .filter(|(variable, _)| *variable != "TICKR_MAX_NODES")
+        .chain([misspelt])
+        .collect();
+    let all: Vec<(&str, &str)> = DATABASE.into_iter().chain([misspelt]).collect();
+    for (variables, code) in [(without_nodes, 2), (all, 1)] {
+        let output = tickr(&["db", "check"], &variables);
+        let errors = errors(&output);
+        assert_eq!(output.status.code(), Some(code), "{errors}");
+        let hint = "\"TICKR_MAX_NODE\"; did you mean TICKR_MAX_NODES?";
+        assert_eq!(errors.matches(hint).count(), 1, "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+    let every = SERVE.iter().map(|(variable, ..)| (*variable, ""));
+    let output = tickr(&["db", "check"], &every.collect::<Vec<_>>());
+    let errors = errors(&output);
+    assert_eq!(errors.matches("unknown environment").count(), 1, "{errors}");
+    assert!(errors.contains("\"TICKR_UNKNOWN\"\n"), "{errors}");
+}
+
+/// No colours in a pipe, nor with `NO_COLOR` on a terminal.
+#[test]
+fn colours_are_for_terminals() {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["sevre"]] {
+        let output = tickr(arguments, &[]);
+        let text = [output.stdout, output.stderr].concat();
+        assert!(!text.contains(&0x1b), "{arguments:?}");
+    }
+    let on_a_terminal = |variables: &[(&str, &str)]| {
+        let output = Command::new("script")
+            .args([
+                "-qec",
+                concat!(env!("CARGO_BIN_EXE_tickr"), " sevre"),
+                "/dev/null",
+            ])
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("Debian has script(1)");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(on_a_terminal(&[]).contains("\x1b["));
+    assert!(!on_a_terminal(&[("NO_COLOR", "1")]).contains("\x1b["));
 }
 
 /// The settings of [`SERVE`] that there are.

@@ -9,11 +9,13 @@ use std::process::Command;
 const LEVELS: &[(&str, u32)] = &[
     ("limits", 0),
     ("ticket", 1),
+    ("secret", 1),
     ("socket", 1),
     ("timer", 1),
     ("moment", 1),
     ("fault", 1),
     ("counter", 2),
+    ("state", 3),
     ("http", 2),
     ("client", 2),
     ("cluster", 3),

@@ -94,6 +94,8 @@ impl Tickr {
         let listen = format!("127.0.0.1:0,unix:{}", unix.display());
         let mut child = command(wrapper, &NODE)
             .env("TICKR_LISTEN", listen)
+            // Tests count tickets, so nothing may be reserved that nobody waits for.
+            .env("TICKR_PREFETCH_SECONDS", "0")
             .envs(settings.iter().copied())
             .arg("serve")
             .stdin(Stdio::null())

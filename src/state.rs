@@ -1,0 +1,171 @@
+//! The memory that survives a restart: the highest epoch and base id that this node has seen, in a
+//! file. With it, a process that starts after a restore notices that the database went backwards.
+//!
+//! The file is a help and never an obstacle: one that is missing, torn or of another node is a
+//! warning. It is written by a thread of its own, by rename, so that the event loop never waits for
+//! a disk.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::counter::{Epoch, Memory};
+use crate::moment::Moment;
+use crate::ticket::Numbering;
+
+/// How often the file is written at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A memory that waits to be written; a newer one takes the next turn.
+const WAITING_MAX: usize = 1;
+
+/// Writes the file.
+#[derive(Debug)]
+pub struct StateFile {
+    memories: SyncSender<Memory>,
+    last: Memory,
+    due: Moment,
+}
+
+impl StateFile {
+    /// Starts the thread that writes to `path`.
+    pub fn start(path: PathBuf, numbering: Numbering, known: Memory) -> io::Result<StateFile> {
+        let (memories, receiver) = mpsc::sync_channel::<Memory>(WAITING_MAX);
+        let work = move || {
+            let mut failed = false;
+            for memory in receiver {
+                let written = write(&path, &numbering, memory);
+                if let Err(error) = &written
+                    && !failed
+                {
+                    log::warn!(
+                        "cannot write TICKR_STATE_FILE ({}: {error}); a restart will not remember \
+                         the counter. Make the folder writable",
+                        path.display()
+                    );
+                }
+                failed = written.is_err();
+            }
+        };
+        thread::Builder::new()
+            .name("tickr-state".to_owned())
+            .spawn(work)?;
+        Ok(StateFile {
+            memories,
+            last: known,
+            due: Moment::default(),
+        })
+    }
+
+    /// Hands a memory over, if it is another than before and the last one was a while ago.
+    pub fn remember(&mut self, memory: Memory, now: Moment) {
+        // A disk that hangs costs memories, and nothing else.
+        if memory != self.last && self.due <= now && self.memories.try_send(memory).is_ok() {
+            self.last = memory;
+            self.due = now + INTERVAL;
+        }
+    }
+}
+
+/// What the file remembers; nothing, with a warning, when it can't be used.
+pub fn read(path: &Path, numbering: &Numbering) -> Memory {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::default(),
+        Err(error) => {
+            ignored(path, &error.to_string());
+            return Memory::default();
+        }
+    };
+    match parse(&text, numbering) {
+        Ok(memory) => memory,
+        Err(reason) => {
+            ignored(path, reason);
+            Memory::default()
+        }
+    }
+}
+
+fn ignored(path: &Path, reason: &str) {
+    log::warn!(
+        "ignoring TICKR_STATE_FILE ({}: {reason}); a restore of the database before this start \
+         would not be noticed by this process",
+        path.display()
+    );
+}
+
+fn parse(text: &str, numbering: &Numbering) -> Result<Memory, &'static str> {
+    let state: Value = serde_json::from_str(text).map_err(|_| "it is not JSON")?;
+    let number = |key: &str| {
+        state
+            .get(key)
+            .and_then(Value::as_u64)
+            .ok_or("a number is missing")
+    };
+    let node = Numbering::new(
+        number("max_nodes")?,
+        number("starting_offset")?,
+        number("node_number")?,
+    );
+    if node != Ok(*numbering) {
+        return Err("it belongs to another node");
+    }
+    Ok(Memory {
+        epoch: Epoch {
+            number: number("epoch")?,
+            tag: number("epoch_tag")?,
+        },
+        id: number("base_id")?,
+    })
+}
+
+fn write(path: &Path, numbering: &Numbering, memory: Memory) -> io::Result<()> {
+    let state = json!({
+        "max_nodes": numbering.max_nodes(),
+        "starting_offset": numbering.starting_offset(),
+        "node_number": numbering.node_number(),
+        "epoch": memory.epoch.number,
+        "epoch_tag": memory.epoch.tag,
+        "base_id": memory.id,
+    });
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut file = File::create(&new)?;
+    writeln!(file, "{state}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let numbering = Numbering::new(4, 1, 0).unwrap();
+        assert_eq!(read(&path, &numbering), Memory::default());
+        let memory = Memory {
+            epoch: Epoch {
+                number: 3,
+                tag: u64::MAX,
+            },
+            id: u64::MAX - 1,
+        };
+        write(&path, &numbering, memory).unwrap();
+        assert_eq!(read(&path, &numbering), memory);
+        let other = Numbering::new(4, 1, 1).unwrap();
+        assert_eq!(read(&path, &other), Memory::default());
+        let whole = fs::read_to_string(&path).unwrap();
+        for end in 0..whole.trim_end().len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            assert_eq!(read(&path, &numbering), Memory::default(), "{end}");
+        }
+    }
+}
