@@ -216,7 +216,9 @@ impl Plan {
         let mut command = server_command(&self.program, files, &files.data)?;
         command
             .arg(option("--socket=", &files.socket))
-            .arg(option("--pid-file=", &files.pid));
+            .arg(option("--pid-file=", &files.pid))
+            // Any but the default, which tells a MariaDB from no other. It has no replica.
+            .arg("--server-id=2");
         match self.port {
             Some(port) => {
                 command.args(["--bind-address=127.0.0.1", &format!("--port={port}")]);

@@ -11,16 +11,19 @@ use std::time::{Duration, Instant};
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, OptsBuilder};
 use tempfile::TempDir;
+use tickr::counter::{self, Epoch, Found, Job, JobId, Memory, Outcome, Owner, Task, View, Warning};
 use tickr::database::local::{LocalOptions, LocalServer};
 use tickr::database::schema::{self, Advanced, Created, Migrated};
-use tickr::database::{
-    DatabaseError, Failover, Host, Job, Opened, Outcome, Reply, Secret, Session, Settings, Tls,
-    Warning, Workers,
-};
+use tickr::database::session::Session;
+use tickr::database::workers::Workers;
+use tickr::database::{Failover, Host, Secret, Settings, Tls};
+use tickr::fault::{Fault, FaultKind};
 use tickr::ticket::{Block, Numbering};
 
 use crate::support::{options, scratch, start};
 
+/// A short lease, so that opening waits no longer than it must.
+const LEASE: Duration = Duration::from_secs(1);
 const ORIGINAL: &str = "CREATE TABLE tickets (id BIGINT UNSIGNED NOT NULL, \
      stub CHAR(1) NOT NULL UNIQUE PRIMARY KEY) ENGINE = MyISAM";
 const EARLIER_ORIGINAL: &str = "CREATE TABLE tickets (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT \
@@ -83,7 +86,7 @@ impl Server {
     /// A database as `tickr db create` makes it.
     fn created(&self) -> Settings {
         let settings = self.settings();
-        schema::create(&settings, &numbering()).unwrap();
+        create(&settings).unwrap();
         settings
     }
 
@@ -160,12 +163,83 @@ fn numbering() -> Numbering {
     Numbering::new(4, 54_313_001, 0).unwrap()
 }
 
-fn open(settings: &Settings) -> Result<(Session, Opened), DatabaseError> {
-    Session::open(settings, &numbering())
+fn create(settings: &Settings) -> Result<Created, Fault> {
+    schema::create(settings, &numbering(), LEASE)
 }
 
-fn open_error(settings: &Settings) -> DatabaseError {
-    open(settings).map(|(_, opened)| opened).unwrap_err()
+fn advance(settings: &Settings, past: Option<u64>, margin: u64) -> Result<Advanced, Fault> {
+    schema::advance(settings, &numbering(), past, margin, &mut |_| {})
+}
+
+/// A session, and what its process knows of the row.
+struct Node {
+    session: Session,
+    view: View,
+    server: counter::Server,
+}
+
+impl Node {
+    fn open(settings: &Settings, numbering: &Numbering) -> Result<Node, Fault> {
+        let (session, found) = Session::open(settings, numbering, None)?;
+        let Found::Connected { view, server } = found else {
+            panic!("{found:?}");
+        };
+        Ok(Node {
+            session,
+            view,
+            server,
+        })
+    }
+
+    fn ask(&mut self, count: u64) -> Result<Found, Fault> {
+        let View { epoch, id, .. } = self.view;
+        self.session.reserve(count, epoch, id)
+    }
+
+    fn reserve(&mut self, count: u64) -> Result<Block, Fault> {
+        match self.ask(count)? {
+            Found::Reserved { last } => Ok(Block::ending_at(last, count).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The row, as it was when the reservation was refused.
+    fn refused(&mut self) -> View {
+        match self.ask(1) {
+            Ok(Found::Refused { view }) => view,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read(&mut self) -> Result<View, Fault> {
+        match self.session.read()? {
+            Found::Read { view, .. } => Ok(view),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn close(&mut self, memory: Memory) -> View {
+        match self.session.close(memory) {
+            Ok(Found::Closed { view }) => view,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn open(settings: &Settings) -> Result<Node, Fault> {
+    Node::open(settings, &numbering())
+}
+
+fn open_error(settings: &Settings) -> FaultKind {
+    open(settings).map(|node| node.view).unwrap_err().kind
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {
+    result.unwrap_err().kind
+}
+
+fn kinds(faults: &[Fault]) -> Vec<FaultKind> {
+    faults.iter().map(|fault| fault.kind).collect()
 }
 
 fn block(first: u64, last: u64) -> Block {
@@ -176,6 +250,8 @@ fn block(first: u64, last: u64) -> Block {
 struct Pool {
     workers: Workers,
     woken: Receiver<()>,
+    jobs: u64,
+    epoch: Epoch,
 }
 
 impl Pool {
@@ -185,7 +261,19 @@ impl Pool {
         let wake = Arc::new(move || wake.lock().unwrap().send(()).unwrap_or(()));
         let settings = Arc::new(settings.clone());
         let workers = Workers::start(settings, numbering(), size, wake).unwrap();
-        Pool { workers, woken }
+        Pool {
+            workers,
+            woken,
+            jobs: 0,
+            epoch: Epoch::default(),
+        }
+    }
+
+    fn submit(&mut self, worker: usize, task: Task) -> JobId {
+        self.jobs += 1;
+        let id = JobId(self.jobs);
+        self.workers.submit(Job { id, worker, task });
+        id
     }
 
     fn outcome(&mut self) -> Outcome {
@@ -193,13 +281,40 @@ impl Pool {
         self.workers.next_outcome().unwrap()
     }
 
-    fn ask(&mut self, job: Job) -> Outcome {
-        assert!(self.workers.submit(job));
-        self.outcome()
+    fn ask(&mut self, task: Task) -> Result<Found, Fault> {
+        let id = self.submit(0, task);
+        let outcome = self.outcome();
+        assert_eq!(outcome.id, id);
+        outcome.found
     }
 
-    fn reserve(&mut self, count: u64) -> Outcome {
-        self.ask(Job::Reserve { id: 7, count })
+    fn connect(&mut self) -> Result<View, Fault> {
+        self.replace(None).map(|(view, _)| view)
+    }
+
+    fn replace(&mut self, replaces: Option<u64>) -> Result<(View, counter::Server), Fault> {
+        match self.ask(Task::Connect { replaces })? {
+            Found::Connected { view, server } => {
+                self.epoch = view.epoch;
+                Ok((view, server))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reservation(&self, count: u64) -> Task {
+        Task::Reserve {
+            count,
+            epoch: self.epoch,
+            floor: 0,
+        }
+    }
+
+    fn reserve(&mut self, count: u64) -> Result<Block, Fault> {
+        match self.ask(self.reservation(count))? {
+            Found::Reserved { last } => Ok(Block::ending_at(last, count).unwrap()),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -207,29 +322,32 @@ impl Pool {
 fn create_makes_everything_once_and_tickets_follow() {
     let server = Server::shared();
     let settings = server.settings();
-    let created = schema::create(&settings, &numbering()).unwrap();
+    let created = create(&settings).unwrap();
     let all = Created {
         database: true,
         table: true,
         settings: true,
+        columns: false,
+        opened: false,
     };
     assert_eq!(created, all);
-    let (mut session, opened) = open(&settings).unwrap();
-    assert_eq!((opened.counter, opened.warnings), (1, vec![]));
+    let mut session = open(&settings).unwrap();
+    assert_eq!(session.view.id, 1);
+    assert!(session.view.is_open());
+    assert_eq!(session.server.warnings, []);
     assert_eq!(session.reserve(1), Ok(block(2, 2)));
     assert_eq!(session.reserve(5), Ok(block(3, 7)));
-    assert_eq!(session.counter(), Ok(7));
+    assert_eq!(session.read().unwrap().id, 7);
     assert_eq!(
         server.counter(&settings),
         7,
         "committed, and seen by others"
     );
 
-    let again = schema::create(&settings, &numbering()).unwrap();
+    let again = create(&settings).unwrap();
     assert_eq!(
         again.to_string(),
-        "nothing to do: the database, the table `tickets` with its counter, the stored settings \
-         are there already"
+        "nothing to do: everything exists already"
     );
     assert_eq!(server.counter(&settings), 7);
 }
@@ -244,7 +362,6 @@ fn nothing_depends_on_the_defaults_of_the_server() {
         "--completion-type=CHAIN",
         "--innodb-flush-log-at-trx-commit=2",
         "--log-bin",
-        "--server-id=1",
         "--sync-binlog=0",
     ]);
     let settings = server.created();
@@ -265,8 +382,8 @@ fn nothing_depends_on_the_defaults_of_the_server() {
     ] {
         let set = format!("SET GLOBAL init_connect = '{init_connect}'");
         server.admin().query_drop(set).unwrap();
-        let (mut session, opened) = open(&plain).unwrap();
-        assert_eq!(opened.warnings, warnings);
+        let mut session = open(&plain).unwrap();
+        assert_eq!(session.server.warnings, warnings);
         for _ in 0..3 {
             base += 1;
             assert_eq!(session.reserve(1), Ok(block(base, base)));
@@ -277,8 +394,8 @@ fn nothing_depends_on_the_defaults_of_the_server() {
         other.query_drop("BEGIN").unwrap();
         other.query_drop("UPDATE tickets SET id = 1000").unwrap();
         assert_eq!(
-            session.counter(),
-            Ok(base),
+            session.read().unwrap().id,
+            base,
             "what is not committed is not seen"
         );
         other.query_drop("ROLLBACK AND NO CHAIN").unwrap();
@@ -297,8 +414,8 @@ fn nothing_depends_on_the_defaults_of_the_server() {
             "COMMIT",
         ],
     );
-    schema::create(&earlier, &numbering()).unwrap();
-    let (mut session, _) = open(&earlier).unwrap();
+    create(&earlier).unwrap();
+    let mut session = open(&earlier).unwrap();
     assert_eq!(session.reserve(3), Ok(block(2, 4)));
     assert_eq!(session.reserve(1), Ok(block(5, 5)));
 }
@@ -308,32 +425,34 @@ fn databases_of_the_original_are_taken_over_as_they_are() {
     let server = Server::shared();
     for table in [ORIGINAL, EARLIER_ORIGINAL] {
         let settings = server.settings();
-        let create = format!("CREATE DATABASE `{}`", settings.name);
-        server.admin().query_drop(create).unwrap();
+        let make = format!("CREATE DATABASE `{}`", settings.name);
+        server.admin().query_drop(make).unwrap();
         server.run(&settings, &[table, "INSERT INTO tickets VALUES (41, 'a')"]);
-        assert_eq!(open_error(&settings), DatabaseError::NoSettings);
+        let old = open(&settings).map(|node| node.view).unwrap_err();
+        assert_eq!(old.kind, FaultKind::OldTable);
+        assert!(old.to_string().contains("tickr db create"), "{old}");
 
-        let created = schema::create(&settings, &numbering()).unwrap();
-        assert_eq!(
-            created.to_string(),
-            "created the stored settings; the database, the table `tickets` with its counter: \
-             there already"
-        );
-        let (mut session, opened) = open(&settings).unwrap();
+        let created = create(&settings).unwrap();
+        assert!(!created.table && created.settings && created.columns && created.opened);
+        let mut session = open(&settings).unwrap();
         let engine = "MyISAM".to_owned();
-        assert_eq!(opened.counter, 41);
-        assert_eq!(opened.warnings, [Warning::NotTransactional { engine }]);
+        assert_eq!(session.view.id, 41);
+        assert_eq!(session.view.epoch.number, 1);
+        let warning = Warning::NotTransactional { engine };
+        assert_eq!(session.server.warnings, [warning]);
         assert_eq!(session.reserve(2), Ok(block(42, 43)));
 
         let migrated = schema::migrate(&settings).unwrap();
-        let from = "MyISAM".to_owned();
-        assert_eq!(migrated, Migrated::Done { from, counter: 43 });
+        let done = Migrated {
+            from: Some("MyISAM".to_owned()),
+            added: false,
+            counter: 43,
+        };
+        assert_eq!(migrated, done);
         assert_eq!(session.reserve(1), Ok(block(44, 44)), "the session goes on");
-        let (_, opened) = open(&settings).unwrap();
-        assert_eq!((opened.counter, opened.warnings), (44, vec![]));
-        let engine = "InnoDB".to_owned();
-        let again = schema::migrate(&settings).unwrap();
-        assert_eq!(again, Migrated::NothingToDo { engine });
+        let again = open(&settings).unwrap();
+        assert_eq!((again.view.id, again.server.warnings), (44, vec![]));
+        assert_eq!(schema::migrate(&settings).unwrap().from, None);
     }
 }
 
@@ -342,7 +461,7 @@ fn migrating_loses_no_concurrent_reservation() {
     let server = Server::shared();
     let settings = server.created();
     server.run(&settings, &["ALTER TABLE tickets ENGINE = MyISAM"]);
-    let (mut session, _) = open(&settings).unwrap();
+    let mut session = open(&settings).unwrap();
     let migrating = thread::spawn({
         let settings = settings.clone();
         move || schema::migrate(&settings).unwrap()
@@ -353,7 +472,7 @@ fn migrating_loses_no_concurrent_reservation() {
         assert_eq!(block.first, last + 1);
         last = block.last;
     }
-    assert!(matches!(migrating.join().unwrap(), Migrated::Done { .. }));
+    assert!(migrating.join().unwrap().from.is_some());
     assert_eq!(server.counter(&settings), last);
 }
 
@@ -361,41 +480,43 @@ fn migrating_loses_no_concurrent_reservation() {
 fn a_missing_row_is_never_begun_anew() {
     let server = Server::shared();
     let settings = server.created();
-    open(&settings).unwrap().0.reserve(9).unwrap();
-    let (mut session, _) = open(&settings).unwrap();
+    let mut session = open(&settings).unwrap();
+    session.reserve(9).unwrap();
     server.run(&settings, &["DELETE FROM tickets"]);
-    assert_eq!(session.reserve(1), Err(DatabaseError::NoCounterRow));
-    assert_eq!(session.counter(), Err(DatabaseError::NoCounterRow));
-    assert_eq!(open_error(&settings), DatabaseError::NoCounterRow);
-    let refused = schema::create(&settings, &numbering()).unwrap_err();
-    assert_eq!(refused, DatabaseError::NoCounterRow);
+    assert_eq!(kind(session.reserve(1)), FaultKind::NoCounterRow);
+    assert_eq!(kind(session.read()), FaultKind::NoCounterRow);
+    assert_eq!(open_error(&settings), FaultKind::NoCounterRow);
+    let refused = create(&settings).unwrap_err();
+    assert_eq!(refused.kind, FaultKind::NoCounterRow);
     assert!(refused.to_string().contains("tickr db advance --past"));
-    assert_eq!(schema::migrate(&settings), Err(DatabaseError::NoCounterRow));
+    assert_eq!(kind(schema::migrate(&settings)), FaultKind::NoCounterRow);
     let report = schema::check(&settings, &numbering()).unwrap();
-    assert_eq!(report.problems, [DatabaseError::NoCounterRow]);
+    assert_eq!(kinds(&report.problems), [FaultKind::NoCounterRow]);
+    assert_eq!(kind(advance(&settings, None, 0)), FaultKind::PastRequired);
 
     let past = numbering().ticket(10).unwrap();
-    let advanced = schema::advance(&settings, &numbering(), past).unwrap();
-    assert_eq!(advanced, Advanced::Restored { counter: 10 });
-    assert_eq!(session.reserve(1), Ok(block(11, 11)));
+    let advanced = advance(&settings, Some(past), 7).unwrap();
+    assert!(advanced.restored && !advanced.by_another);
+    assert_eq!(advanced.counter, 17);
+    assert_eq!(open(&settings).unwrap().reserve(1), Ok(block(18, 18)));
 }
 
 #[test]
 fn a_lost_table_is_never_begun_anew() {
     let server = Server::shared();
     let settings = server.created();
-    let (mut session, _) = open(&settings).unwrap();
+    let mut session = open(&settings).unwrap();
     server.run(&settings, &["DROP TABLE tickets"]);
-    assert_eq!(session.reserve(1).unwrap_err().class(), "no_table");
-    assert_eq!(open_error(&settings), DatabaseError::TableGone);
-    let refused = schema::create(&settings, &numbering());
-    assert_eq!(refused, Err(DatabaseError::TableGone));
+    assert_eq!(kind(session.reserve(1)), FaultKind::NoTable);
+    assert_eq!(open_error(&settings), FaultKind::TableGone);
+    assert_eq!(kind(create(&settings)), FaultKind::TableGone);
     let report = schema::check(&settings, &numbering()).unwrap();
-    assert_eq!(report.problems, [DatabaseError::TableGone]);
+    assert_eq!(kinds(&report.problems), [FaultKind::TableGone]);
 
-    let advanced = schema::advance(&settings, &numbering(), 54_313_001).unwrap();
-    assert_eq!(advanced, Advanced::Restored { counter: 2 });
-    assert_eq!(session.reserve(1), Ok(block(3, 3)));
+    let advanced = advance(&settings, Some(54_313_001), 0).unwrap();
+    assert!(advanced.restored);
+    assert_eq!(advanced.counter, 2);
+    assert_eq!(open(&settings).unwrap().reserve(1), Ok(block(3, 3)));
 }
 
 #[test]
@@ -405,7 +526,7 @@ fn creators_at_once_make_one_counter() {
     let creators: Vec<_> = (0..8)
         .map(|_| {
             let settings = settings.clone();
-            thread::spawn(move || schema::create(&settings, &numbering()).unwrap())
+            thread::spawn(move || create(&settings).unwrap())
         })
         .collect();
     let created: Vec<Created> = creators.into_iter().map(|c| c.join().unwrap()).collect();
@@ -426,14 +547,14 @@ fn of_creators_with_different_settings_one_wins() {
         .map(|node| {
             let settings = settings.clone();
             let numbering = Numbering::new(4, 1, node).unwrap();
-            thread::spawn(move || schema::create(&settings, &numbering))
+            thread::spawn(move || schema::create(&settings, &numbering, LEASE))
         })
         .collect();
     let results: Vec<_> = creators.into_iter().map(|c| c.join().unwrap()).collect();
     let winners = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!(winners, 1, "{results:?}");
     for loser in results.into_iter().filter_map(Result::err) {
-        assert!(matches!(loser, DatabaseError::SettingsDiffer { .. }));
+        assert_eq!(loser.kind, FaultKind::SettingsDiffer);
     }
 }
 
@@ -443,64 +564,56 @@ fn other_settings_than_the_stored_ones_are_refused() {
     let settings = server.created();
     for given in [(5, 54_313_001, 0), (4, 54_313_002, 0), (4, 54_313_001, 1)] {
         let given = Numbering::new(given.0, given.1, given.2).unwrap();
-        let stored = numbering();
-        let differ = DatabaseError::SettingsDiffer { stored, given };
-        let error = Session::open(&settings, &given).map(drop).unwrap_err();
-        assert_eq!(error, differ);
-        assert!(error.to_string().contains(&stored.to_string()));
-        assert!(error.to_string().contains(&given.to_string()));
-        assert_eq!(schema::create(&settings, &given).unwrap_err(), differ);
-        assert_eq!(schema::advance(&settings, &given, 9).unwrap_err(), differ);
+        let fault = Session::open(&settings, &given, None)
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(fault.kind, FaultKind::SettingsDiffer);
+        assert!(fault.to_string().contains(&numbering().to_string()));
+        assert!(fault.to_string().contains(&given.to_string()));
+        assert_eq!(schema::create(&settings, &given, LEASE).unwrap_err(), fault);
+        let advanced = schema::advance(&settings, &given, Some(9), 0, &mut |_| {});
+        assert_eq!(advanced.unwrap_err(), fault);
         let report = schema::check(&settings, &given).unwrap();
-        assert_eq!(report.problems, [differ]);
+        assert_eq!(report.problems, [fault]);
     }
     server.run(&settings, &["UPDATE tickr_settings SET node_number = 4"]);
-    assert_eq!(open_error(&settings).class(), "settings_damaged");
+    assert_eq!(open_error(&settings), FaultKind::SettingsDamaged);
     server.run(&settings, &["DELETE FROM tickr_settings"]);
-    assert_eq!(open_error(&settings), DatabaseError::NoSettings);
+    assert_eq!(open_error(&settings), FaultKind::NoSettings);
 }
 
 #[test]
 fn the_counter_only_goes_forward() {
     let server = Server::shared();
     let settings = server.created();
-    open(&settings).unwrap().0.reserve(99).unwrap();
-    let advance = |past| schema::advance(&settings, &numbering(), past);
-    let here = Advanced::NothingToDo { counter: 100 };
-    assert_eq!(advance(0), Ok(here));
-    assert_eq!(advance(numbering().ticket(100).unwrap()), Ok(here));
-    let moved = Advanced::Moved { counter: 101 };
-    assert_eq!(
-        advance(numbering().ticket(100).unwrap() + 1),
-        Ok(Advanced::NothingToDo { counter: 100 })
-    );
-    assert_eq!(advance(numbering().ticket(101).unwrap()), Ok(moved));
-    assert_eq!(advance(u64::MAX).unwrap_err().class(), "numbers_exhausted");
-    assert_eq!(server.counter(&settings), 101);
-}
-
-#[test]
-fn advancing_beside_running_nodes_repeats_nothing() {
-    let server = Server::shared();
-    let settings = server.created();
-    let (mut session, _) = open(&settings).unwrap();
-    let advancing = thread::spawn({
-        let settings = settings.clone();
-        move || {
-            for base in (100..2000).step_by(100) {
-                let past = numbering().ticket(base).unwrap();
-                schema::advance(&settings, &numbering(), past).unwrap();
-            }
-        }
-    });
-    let mut last = 1;
-    while !advancing.is_finished() {
-        let block = session.reserve(3).unwrap();
-        assert!(block.first > last);
-        last = block.last;
+    open(&settings).unwrap().reserve(99).unwrap();
+    let ticket = |base| numbering().ticket(base);
+    for (past, margin, counter) in [
+        (None, 0, 100),
+        (Some(0), 0, 100),
+        (ticket(100), 0, 100),
+        (ticket(101), 0, 101),
+        (ticket(50), 20, 121),
+    ] {
+        let advanced = advance(&settings, past, margin).unwrap();
+        assert_eq!(advanced.counter, counter);
+        assert_eq!(server.counter(&settings), counter);
     }
-    advancing.join().unwrap();
-    assert!(session.reserve(1).unwrap().first > 1900);
+    assert_eq!(
+        server.rows::<u64>(&settings, "SELECT epoch FROM tickets"),
+        [6]
+    );
+    let exhausted = FaultKind::NumbersExhausted;
+    assert_eq!(kind(advance(&settings, Some(u64::MAX), 0)), exhausted);
+    assert_eq!(kind(advance(&settings, None, u64::MAX)), exhausted);
+    assert_eq!(
+        kind(advance(&settings, ticket(9), numbering().last_base())),
+        exhausted
+    );
+    assert!(
+        open(&settings).unwrap().view.is_open(),
+        "nothing was changed"
+    );
 }
 
 #[test]
@@ -508,24 +621,24 @@ fn the_numbers_end_without_wrapping() {
     let server = Server::shared();
     let settings = server.settings();
     let dense = Numbering::new(1, 0, 0).unwrap();
-    schema::create(&settings, &dense).unwrap();
+    schema::create(&settings, &dense, LEASE).unwrap();
     let end = u64::MAX;
     server.run(
         &settings,
         &[&format!("UPDATE tickets SET id = {}", end - 5)],
     );
-    let (mut session, _) = Session::open(&settings, &dense).unwrap();
-    let exhausted = |counter| Err(DatabaseError::NumbersExhausted { counter });
-    assert_eq!(session.reserve(6), exhausted(end - 5));
-    assert_eq!(session.reserve(end), exhausted(end - 5));
+    let mut session = Node::open(&settings, &dense).unwrap();
+    let refused = |found: Result<Found, Fault>, counter| match found {
+        Ok(Found::Refused { view }) => assert_eq!(view.id, counter),
+        other => panic!("{other:?}"),
+    };
+    refused(session.ask(6), end - 5);
+    refused(session.ask(end), end - 5);
     assert_eq!(session.reserve(5), Ok(block(end - 4, end)));
-    assert_eq!(session.reserve(1), exhausted(end));
+    refused(session.ask(1), end);
     assert_eq!(server.counter(&settings), end);
     let report = schema::check(&settings, &dense).unwrap();
-    assert_eq!(
-        report.problems,
-        [DatabaseError::NumbersExhausted { counter: end }]
-    );
+    assert_eq!(kinds(&report.problems), [FaultKind::NumbersExhausted]);
 
     let settings = server.created();
     let last = numbering().last_base();
@@ -533,88 +646,90 @@ fn the_numbers_end_without_wrapping() {
         &settings,
         &[&format!("UPDATE tickets SET id = {}", last - 1)],
     );
-    let (mut session, _) = open(&settings).unwrap();
+    let mut session = open(&settings).unwrap();
     assert_eq!(session.reserve(1), Ok(block(last, last)));
-    assert_eq!(session.reserve(1), exhausted(last));
+    refused(session.ask(1), last);
 }
 
 #[test]
 fn a_trigger_makes_an_error_and_no_ticket() {
     let server = Server::shared();
     let settings = server.created();
+    let mut session = open(&settings).unwrap();
     let trigger = |body: &str| {
-        let create = format!("CREATE TRIGGER t BEFORE UPDATE ON tickets FOR EACH ROW SET {body}");
-        server.run(&settings, &["DROP TRIGGER IF EXISTS t", &create]);
+        let make = format!("CREATE TRIGGER t BEFORE UPDATE ON tickets FOR EACH ROW SET {body}");
+        server.run(&settings, &["DROP TRIGGER IF EXISTS t", &make]);
     };
     trigger("NEW.id = OLD.id");
-    let (mut session, _) = open(&settings).unwrap();
-    assert_eq!(
-        session.reserve(3),
-        Err(DatabaseError::NotOneRow { rows: 0 })
-    );
+    session.refused();
     for body in [
         "NEW.id = OLD.id + 1",
         "@noted = NEW.id",
         "NEW.id = OLD.id + 1, @noted = LAST_INSERT_ID(77)",
     ] {
         trigger(body);
-        let error = session.reserve(3).unwrap_err();
-        assert_eq!(error.class(), "counter_altered", "{body}");
+        assert_eq!(
+            kind(session.reserve(3)),
+            FaultKind::CounterAltered,
+            "{body}"
+        );
     }
+    assert_eq!(open_error(&settings), FaultKind::Trigger);
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), [FaultKind::Trigger]);
 }
 
 #[test]
 fn two_counter_rows_make_an_error_and_no_ticket() {
     let server = Server::shared();
     let settings = server.created();
-    let (mut session, _) = open(&settings).unwrap();
+    let mut session = open(&settings).unwrap();
     server.run(
         &settings,
         &[
             "ALTER TABLE tickets DROP PRIMARY KEY",
-            "INSERT INTO tickets VALUES (1, 'a')",
+            "INSERT INTO tickets SELECT * FROM tickets",
         ],
     );
-    let two = DatabaseError::NotOneRow { rows: 2 };
-    assert_eq!(session.reserve(1).unwrap_err(), two);
-    assert_eq!(open_error(&settings), two);
+    assert_eq!(kind(session.reserve(1)), FaultKind::NotOneRow);
+    assert_eq!(open_error(&settings), FaultKind::NotOneRow);
 }
 
 #[test]
 fn a_table_of_something_else_is_left_alone() {
     let server = Server::shared();
     let settings = server.settings();
-    let create = format!("CREATE DATABASE `{}`", settings.name);
-    server.admin().query_drop(create).unwrap();
+    let make = format!("CREATE DATABASE `{}`", settings.name);
+    server.admin().query_drop(make).unwrap();
     server.run(&settings, &["CREATE TABLE tickets (seat INT, price INT)"]);
-    let error = schema::create(&settings, &numbering()).unwrap_err();
-    assert_eq!(error.class(), "foreign_table");
-    assert_eq!(open_error(&settings).class(), "foreign_table");
+    let error = create(&settings).unwrap_err();
+    assert_eq!(error.kind, FaultKind::ForeignTable);
+    assert_eq!(open_error(&settings), FaultKind::ForeignTable);
 }
 
 #[test]
 fn a_user_needs_no_more_than_the_database() {
     let server = Server::shared();
     let settings = server.settings();
-    let create = format!("CREATE DATABASE `{}`", settings.name);
-    server.admin().query_drop(create).unwrap();
+    let make = format!("CREATE DATABASE `{}`", settings.name);
+    server.admin().query_drop(make).unwrap();
     let plain = server.plain_user(&settings, "SELECT, INSERT, UPDATE, CREATE, ALTER, DROP");
-    let created = schema::create(&plain, &numbering()).unwrap();
+    let created = create(&plain).unwrap();
     assert!(!created.database && created.table && created.settings);
-    assert_eq!(open(&plain).unwrap().0.reserve(1), Ok(block(2, 2)));
+    assert_eq!(open(&plain).unwrap().reserve(1), Ok(block(2, 2)));
 
     let elsewhere = Settings {
         name: "elsewhere".to_owned(),
         ..plain.clone()
     };
-    let denied = schema::create(&elsewhere, &numbering()).unwrap_err();
-    assert_eq!(denied.class(), "access_denied");
+    let denied = create(&elsewhere).unwrap_err();
+    assert_eq!(denied.kind, FaultKind::AccessDenied);
     let wrong = Settings {
         password: Secret::new("hunter2").into(),
         ..plain
     };
-    let denied = schema::create(&wrong, &numbering()).unwrap_err();
-    assert_eq!(denied.class(), "access_denied");
+    let denied = create(&wrong).unwrap_err();
+    assert_eq!(denied.kind, FaultKind::AccessDenied);
     assert!(!format!("{denied} {denied:?} {wrong:?}").contains("hunter2"));
 }
 
@@ -623,15 +738,16 @@ fn any_name_can_be_created_and_only_its_name_drops_it() {
     let server = Server::shared();
     let mut settings = server.settings();
     settings.name = "t`i\"c\\k'r-ü; --".to_owned();
-    assert_eq!(open_error(&settings).class(), "no_database");
-    schema::create(&settings, &numbering()).unwrap();
-    open(&settings).unwrap().0.reserve(1).unwrap();
+    assert_eq!(open_error(&settings), FaultKind::NoDatabase);
+    create(&settings).unwrap();
+    open(&settings).unwrap().reserve(1).unwrap();
     let name = settings.name.clone();
     let refused = schema::drop_database(&settings, "tickr").unwrap_err();
-    assert_eq!(refused, DatabaseError::NotConfirmed { name: name.clone() });
+    assert_eq!(refused.kind, FaultKind::NotConfirmed);
+    assert!(refused.to_string().contains(&name), "{refused}");
     assert_eq!(server.counter(&settings), 2);
     schema::drop_database(&settings, &name).unwrap();
-    assert_eq!(open_error(&settings).class(), "no_database");
+    assert_eq!(open_error(&settings), FaultKind::NoDatabase);
 }
 
 #[test]
@@ -642,12 +758,12 @@ fn a_database_that_others_use_is_not_dropped() {
     let mut admin = server.admin();
     for (settings, table) in [(&ours, "orders"), (&theirs, "tickets")] {
         let name = &settings.name;
-        let create = format!("CREATE DATABASE IF NOT EXISTS `{name}`");
-        admin.query_drop(create).unwrap();
-        let create = format!("CREATE TABLE `{name}`.{table} (id INT)");
-        admin.query_drop(create).unwrap();
+        let make = format!("CREATE DATABASE IF NOT EXISTS `{name}`");
+        admin.query_drop(make).unwrap();
+        let make = format!("CREATE TABLE `{name}`.{table} (id INT)");
+        admin.query_drop(make).unwrap();
         let refused = schema::drop_database(settings, name).unwrap_err();
-        assert_eq!(refused.class(), "not_only_ours");
+        assert_eq!(refused.kind, FaultKind::NotOnlyOurs);
         assert!(refused.to_string().contains(table), "{refused}");
         let rows = admin.query_drop(format!("SELECT * FROM `{name}`.{table}"));
         rows.unwrap();
@@ -661,7 +777,7 @@ fn a_database_that_others_use_is_not_dropped() {
 fn check_says_what_is_there() {
     let server = Server::shared();
     let settings = server.created();
-    open(&settings).unwrap().0.reserve(6).unwrap();
+    open(&settings).unwrap().reserve(6).unwrap();
     let report = schema::check(&settings, &numbering()).unwrap();
     assert_eq!(report.problems, []);
     let text = report.to_string();
@@ -679,11 +795,11 @@ fn check_says_what_is_there() {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
     let nothing = server.settings();
-    let create = format!("CREATE DATABASE `{}`", nothing.name);
-    server.admin().query_drop(create).unwrap();
+    let make = format!("CREATE DATABASE `{}`", nothing.name);
+    server.admin().query_drop(make).unwrap();
     let report = schema::check(&nothing, &numbering()).unwrap();
     assert_eq!(report.problems.len(), 1);
-    assert_eq!(report.problems[0].class(), "no_table");
+    assert_eq!(report.problems[0].kind, FaultKind::NoTable);
 }
 
 #[test]
@@ -691,31 +807,34 @@ fn a_server_that_is_read_only_or_full_is_told_apart_and_recovers() {
     let server = Server::start(&["--max-connections=10"]);
     let settings = server.created();
     let plain = server.plain_user(&settings, "SELECT, UPDATE");
-    let mut pool = Pool::start(&plain, 1);
-    assert_eq!(pool.reserve(1).result, Ok(Reply::Block(block(2, 2))));
+    let set = |value| {
+        let set = format!("SET GLOBAL read_only = {value}");
+        server.admin().query_drop(set).unwrap();
+    };
+    // With SUPER the server would take the write.
+    for user in [&plain, &settings] {
+        let mut session = open(user).unwrap();
+        session.reserve(1).unwrap();
+        set(1);
+        let view = session.refused();
+        assert!(view.read_only && view.owner == Owner::Here);
+        assert!(open(user).unwrap().view.read_only);
+        let report = schema::check(user, &numbering()).unwrap();
+        assert_eq!(kinds(&report.problems), [FaultKind::ReadOnly]);
+        assert_eq!(kind(advance(user, None, 0)), FaultKind::ReadOnly);
+        set(0);
+        session.reserve(1).unwrap();
+    }
+    assert_eq!(server.counter(&settings), 5);
 
-    server
-        .admin()
-        .query_drop("SET GLOBAL read_only = 1")
-        .unwrap();
-    let outcome = pool.reserve(1);
-    assert_eq!(outcome.result.unwrap_err().class(), "read_only");
-    assert_eq!(outcome.opened.unwrap().warnings, [Warning::ReadOnly]);
-    server
-        .admin()
-        .query_drop("SET GLOBAL read_only = 0")
-        .unwrap();
-    assert_eq!(pool.reserve(1).result, Ok(Reply::Block(block(3, 3))));
-
-    let mut others: Vec<Session> = Vec::new();
+    let mut others: Vec<Node> = Vec::new();
     let full = loop {
         match open(&plain) {
-            Ok((session, _)) => others.push(session),
-            Err(error) => break error,
+            Ok(session) => others.push(session),
+            Err(fault) => break fault,
         }
     };
-    assert_eq!(full.class(), "too_many_connections");
-    assert_eq!(pool.reserve(1).result, Ok(Reply::Block(block(4, 4))));
+    assert_eq!(full.kind, FaultKind::TooManyConnections);
     assert!(others.len() >= 8, "{} others", others.len());
 }
 
@@ -729,16 +848,18 @@ fn a_revoked_privilege_is_noticed_and_its_return_too() {
     let grant = format!("GRANT SELECT, UPDATE ON tickets TO {user}");
     let grant_settings = format!("GRANT SELECT ON tickr_settings TO {user}");
     server.run(&settings, &[&grant, &grant_settings]);
-    let mut pool = Pool::start(&plain, 2);
-    pool.reserve(1).result.unwrap();
+    let mut pool = Pool::start(&plain, 1);
+    pool.connect().unwrap();
+    pool.reserve(1).unwrap();
     server.run(
         &settings,
         &[&format!("REVOKE UPDATE ON tickets FROM {user}")],
     );
-    let denied = pool.reserve(1).result.unwrap_err();
-    assert_eq!(denied.class(), "access_denied");
+    assert_eq!(kind(pool.reserve(1)), FaultKind::AccessDenied);
+    assert_eq!(kind(pool.reserve(1)), FaultKind::Lost, "no session");
     server.run(&settings, &[&grant]);
-    assert_eq!(pool.reserve(1).result, Ok(Reply::Block(block(3, 3))));
+    pool.connect().unwrap();
+    assert_eq!(pool.reserve(1), Ok(block(3, 3)));
 }
 
 #[test]
@@ -747,15 +868,11 @@ fn a_killed_connection_costs_nobody_a_ticket() {
     let settings = server.created();
     let plain = server.plain_user(&settings, "SELECT, UPDATE");
     let mut pool = Pool::start(&plain, 1);
-    let first = pool.reserve(1);
-    assert_eq!(first.opened.unwrap().counter, 1);
-    for round in 0..5 {
-        assert_eq!(pool.reserve(1).opened, None, "the session is used again");
+    for round in 1..5 {
+        assert_eq!(pool.connect().unwrap().id, round);
+        assert_eq!(pool.reserve(1), Ok(block(round + 1, round + 1)));
         server.kill_connections(&plain);
-        let outcome = pool.reserve(2);
-        let last = 2 + 3 * (round + 1);
-        assert_eq!(outcome.result, Ok(Reply::Block(block(last - 1, last))));
-        assert_eq!(outcome.opened.unwrap().counter, last - 2);
+        assert_eq!(kind(pool.reserve(2)), FaultKind::Lost, "one attempt");
     }
 }
 
@@ -764,21 +881,20 @@ fn a_table_that_was_moved_away_and_back_is_found_again() {
     let server = Server::shared();
     let settings = server.created();
     let mut pool = Pool::start(&settings, 1);
-    pool.reserve(1).result.unwrap();
+    pool.connect().unwrap();
     server.run(&settings, &["RENAME TABLE tickets TO elsewhere"]);
-    assert_eq!(pool.reserve(1).result, Err(DatabaseError::TableGone));
-    let read = pool.ask(Job::ReadCounter { id: 3 });
-    assert_eq!(read.result, Err(DatabaseError::TableGone));
-    assert_eq!(read.job, Job::ReadCounter { id: 3 });
+    assert_eq!(kind(pool.reserve(1)), FaultKind::NoTable);
+    assert_eq!(kind(pool.connect()), FaultKind::TableGone);
     server.run(&settings, &["RENAME TABLE elsewhere TO tickets"]);
-    assert_eq!(pool.reserve(1).result, Ok(Reply::Block(block(3, 3))));
+    pool.connect().unwrap();
+    assert_eq!(pool.reserve(1), Ok(block(2, 2)));
 }
 
 #[test]
 fn a_locked_counter_is_waited_for_with_a_bound() {
     let server = Server::shared();
     let settings = server.created();
-    let (mut session, _) = open(&settings).unwrap();
+    let mut session = open(&settings).unwrap();
     let mut other = server.admin();
     other.select_db(&settings.name).unwrap();
     other.query_drop("BEGIN").unwrap();
@@ -786,7 +902,7 @@ fn a_locked_counter_is_waited_for_with_a_bound() {
         .query_drop("SELECT * FROM tickets FOR UPDATE")
         .unwrap();
     let began = Instant::now();
-    assert_eq!(session.reserve(1), Err(DatabaseError::LockWait));
+    assert_eq!(kind(session.reserve(1)), FaultKind::LockWait);
     assert!(began.elapsed() < Duration::from_secs(2));
     other.query_drop("COMMIT").unwrap();
     assert_eq!(session.reserve(1), Ok(block(2, 2)), "the session goes on");
@@ -798,29 +914,28 @@ fn an_interrupted_statement_is_an_error_and_the_session_goes_on() {
     let settings = server.created();
     let plain = server.plain_user(&settings, "SELECT, UPDATE");
     let mut pool = Pool::start(&plain, 1);
-    pool.reserve(1).result.unwrap();
+    pool.connect().unwrap();
+    pool.reserve(1).unwrap();
     let mut other = server.admin();
     other.select_db(&settings.name).unwrap();
     other.query_drop("BEGIN").unwrap();
     other
         .query_drop("SELECT * FROM tickets FOR UPDATE")
         .unwrap();
-    assert!(pool.workers.submit(Job::Reserve { id: 0, count: 1 }));
+    pool.submit(0, pool.reservation(1));
     let waiting = server.lock_waiter(&plain);
     other.query_drop(format!("KILL QUERY {waiting}")).unwrap();
-    assert_eq!(pool.outcome().result, Err(DatabaseError::Interrupted));
+    assert_eq!(kind(pool.outcome().found), FaultKind::Interrupted);
     other.query_drop("COMMIT").unwrap();
-    let next = pool.reserve(1);
-    assert_eq!(next.result, Ok(Reply::Block(block(3, 3))));
-    assert_eq!(next.opened, None);
+    assert_eq!(pool.reserve(1), Ok(block(3, 3)));
 }
 
 #[test]
-fn a_lost_deadlock_is_tried_again_at_once() {
+fn a_lost_deadlock_is_an_error_and_the_session_goes_on() {
     let server = Server::shared();
     let settings = server.settings();
-    let create = format!("CREATE DATABASE `{}`", settings.name);
-    server.admin().query_drop(create).unwrap();
+    let make = format!("CREATE DATABASE `{}`", settings.name);
+    server.admin().query_drop(make).unwrap();
     let table = EARLIER_ORIGINAL.replace("MyISAM", "InnoDB");
     let heavy = "CREATE TABLE heavy (n INT) ENGINE = InnoDB";
     // With more rows, the row is looked for by its stub, and the order of locks is known.
@@ -835,7 +950,7 @@ fn a_lost_deadlock_is_tried_again_at_once() {
         &settings,
         &[&table, &rows, heavy, "INSERT INTO heavy VALUES (1)"],
     );
-    schema::create(&settings, &numbering()).unwrap();
+    create(&settings).unwrap();
     let plain = server.plain_user(&settings, "SELECT, UPDATE");
 
     // Of two in a deadlock, InnoDB rolls back the one that has changed fewer rows.
@@ -849,12 +964,14 @@ fn a_lost_deadlock_is_tried_again_at_once() {
     let by_id = "SELECT * FROM tickets FORCE INDEX (PRIMARY) WHERE id = 1 FOR UPDATE";
     other.query_drop(by_id).unwrap();
     let mut pool = Pool::start(&plain, 1);
-    assert!(pool.workers.submit(Job::Reserve { id: 0, count: 1 }));
+    pool.connect().unwrap();
+    pool.submit(0, pool.reservation(1));
     server.lock_waiter(&plain);
     let by_stub = "SELECT * FROM tickets FORCE INDEX (stub) WHERE stub = 'a' FOR UPDATE";
     other.query_drop(by_stub).unwrap();
     other.query_drop("COMMIT").unwrap();
-    assert_eq!(pool.outcome().result, Ok(Reply::Block(block(2, 2))));
+    assert_eq!(kind(pool.outcome().found), FaultKind::Deadlock);
+    assert_eq!(pool.reserve(1), Ok(block(2, 2)));
 }
 
 #[test]
@@ -862,34 +979,28 @@ fn a_server_that_hangs_or_dies_is_given_up_and_found_again() {
     let mut server = Server::start(&[]);
     let settings = server.created();
     let mut pool = Pool::start(&settings, 1);
-    pool.reserve(1).result.unwrap();
+    pool.connect().unwrap();
+    pool.reserve(1).unwrap();
 
     server.local.pause().unwrap();
-    let hung = pool.reserve(1);
-    assert_eq!(hung.result, Err(DatabaseError::TimedOut));
-    assert!(hung.took < Duration::from_secs(3), "{:?}", hung.took);
-    assert_eq!(
-        pool.reserve(1).result,
-        Err(DatabaseError::TimedOut),
-        "connecting"
-    );
+    let began = Instant::now();
+    assert_eq!(kind(pool.reserve(1)), FaultKind::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(4), "{began:?}");
+    assert_eq!(kind(pool.connect()), FaultKind::TimedOut);
     server.local.resume().unwrap();
-    let after = pool.reserve(1);
-    let Ok(Reply::Block(after)) = after.result else {
-        panic!("{after:?}");
-    };
-    assert!(after.first > 2, "what timed out may have been reserved");
+    assert!(pool.connect().unwrap().id >= 2);
+    let after = pool.reserve(1).unwrap();
 
     server.local.kill().unwrap();
-    assert_eq!(pool.reserve(1).result.unwrap_err().class(), "unreachable");
+    assert_eq!(kind(pool.reserve(1)), FaultKind::Lost);
+    assert_eq!(kind(pool.connect()), FaultKind::Unreachable);
     server.local.restart().unwrap();
-    let Ok(Reply::Block(restarted)) = pool.reserve(1).result else {
-        panic!("not reserved");
-    };
+    pool.connect().unwrap();
+    let restarted = pool.reserve(1).unwrap();
     assert_eq!(restarted.first, after.last + 1, "commits survive a kill");
 
     server.local.pause().unwrap();
-    assert!(pool.workers.submit(Job::Reserve { id: 1, count: 1 }));
+    pool.submit(0, pool.reservation(1));
     let began = Instant::now();
     pool.workers.stop(Duration::from_millis(200));
     assert!(
@@ -900,37 +1011,50 @@ fn a_server_that_hangs_or_dies_is_given_up_and_found_again() {
 }
 
 #[test]
-fn one_worker_serves_the_normal_load_and_all_of_them_a_rush() {
+fn a_worker_that_hangs_is_replaced_and_its_connection_is_ended() {
     let server = Server::shared();
-    let settings = server.created();
-    let mut pool = Pool::start(&settings, 3);
-    assert_eq!((pool.workers.idle(), pool.workers.size()), (3, 3));
-    let hot: Vec<usize> = (0..20).map(|_| pool.reserve(1).worker).collect();
-    assert_eq!(hot, [0; 20]);
-
+    let settings = Settings {
+        timeout: Duration::from_secs(30),
+        ..server.created()
+    };
+    let plain = server.plain_user(&settings, "SELECT, UPDATE");
+    let mut pool = Pool::start(&plain, 1);
+    let (_, hung) = pool.replace(None).unwrap();
     let mut other = server.admin();
     other.select_db(&settings.name).unwrap();
-    other.query_drop("LOCK TABLES tickets WRITE").unwrap();
-    for id in 0..3 {
-        assert!(pool.workers.submit(Job::Reserve { id, count: 1 }));
-    }
-    assert!(!pool.workers.submit(Job::ReadCounter { id: 9 }));
-    assert_eq!(pool.workers.idle(), 0);
-    assert!(pool.workers.next_outcome().is_none());
-    other.query_drop("UNLOCK TABLES").unwrap();
-    let mut bases: Vec<u64> = (0..3)
-        .map(|_| match pool.outcome().result {
-            Ok(Reply::Block(block)) => block.last,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    bases.sort_unstable();
-    assert_eq!(bases, [22, 23, 24]);
-    assert_eq!(
-        pool.ask(Job::ReadCounter { id: 0 }).result,
-        Ok(Reply::Counter(24))
+    other.query_drop("BEGIN").unwrap();
+    other
+        .query_drop("SELECT * FROM tickets FOR UPDATE")
+        .unwrap();
+    let stuck = pool.submit(0, pool.reservation(1));
+    assert_eq!(server.lock_waiter(&plain), hung.connection);
+
+    let replaces = Some(hung.connection);
+    let connecting = pool.submit(0, Task::Connect { replaces });
+    let mut outcomes = [pool.outcome(), pool.outcome()];
+    outcomes.sort_by_key(|outcome| outcome.id);
+    let [killed, connected] = outcomes;
+    assert_eq!((killed.id, connected.id), (stuck, connecting));
+    let killed = kind(killed.found);
+    assert!(
+        [FaultKind::Lost, FaultKind::Interrupted].contains(&killed),
+        "{killed:?}"
     );
-    pool.workers.stop(Duration::from_secs(10));
+    assert!(matches!(connected.found, Ok(Found::Connected { .. })));
+    let sessions = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = ?";
+    let mut admin = server.admin();
+    let count: Option<u64> = admin.exec_first(sessions, (&plain.username,)).unwrap();
+    assert_eq!(count, Some(1), "no more than the pool has");
+    other.query_drop("COMMIT").unwrap();
+    assert_eq!(pool.reserve(1), Ok(block(2, 2)));
+
+    // Another program's connection of that number stays.
+    let bystander: u64 = admin
+        .query_first("SELECT CONNECTION_ID()")
+        .unwrap()
+        .unwrap();
+    pool.replace(Some(bystander)).unwrap();
+    admin.query_drop("DO 1").unwrap();
 }
 
 #[test]
@@ -952,7 +1076,7 @@ fn tcp_works_by_name_and_by_address() {
             host: Host::Tcp { host, port },
             ..created.clone()
         };
-        open(&settings).unwrap().0.reserve(1).unwrap();
+        open(&settings).unwrap().reserve(1).unwrap();
     }
     assert_eq!(server.counter(&created), 3);
 }
@@ -994,14 +1118,15 @@ fn what_does_not_speak_the_protocol_is_an_error_and_no_panic_of_the_pool() {
             failover: Failover::Stop,
         };
         let mut pool = Pool::start(&settings, 1);
-        let error = pool.reserve(1).result.unwrap_err();
+        let fault = pool.connect().unwrap_err();
         if silent {
-            assert_eq!(error, DatabaseError::TimedOut);
+            assert_eq!(fault.kind, FaultKind::TimedOut);
         } else {
-            assert!(["protocol", "lost"].contains(&error.class()), "{error}");
+            let kinds = [FaultKind::Protocol, FaultKind::Lost];
+            assert!(kinds.contains(&fault.kind), "{fault}");
         }
         peer.join().unwrap();
-        assert_eq!(pool.reserve(1).result.unwrap_err().class(), "unreachable");
+        assert_eq!(kind(pool.connect()), FaultKind::Unreachable);
     }
 }
 

@@ -9,8 +9,12 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
+use tickr::counter::{Found, View};
 use tickr::database::local::{LocalOptions, LocalServer};
-use tickr::database::{DatabaseError, Failover, Host, Secret, Session, Settings, Tls, schema};
+use tickr::database::session::Session;
+use tickr::database::{Failover, Host, Secret, Settings, Tls, schema};
+use tickr::fault::{Fault, FaultKind};
+use tickr::limits;
 use tickr::ticket::Numbering;
 
 use crate::harness::run;
@@ -58,7 +62,8 @@ impl Server {
             host: Host::Socket(server.local.socket().to_owned()),
             ..server.settings("unused", Tls::Off)
         };
-        schema::create(&settings, &numbering()).expect("the database is created");
+        schema::create(&settings, &numbering(), limits::LEASE_DEFAULT)
+            .expect("the database is created");
         server
     }
 
@@ -78,9 +83,11 @@ impl Server {
         }
     }
 
-    fn open(&self, host: &str, tls: Tls) -> Result<Session, DatabaseError> {
-        let opened = Session::open(&self.settings(host, tls), &numbering());
-        opened.map(|(session, _)| session)
+    fn open(&self, host: &str, tls: Tls) -> Result<(Session, View), Fault> {
+        match Session::open(&self.settings(host, tls), &numbering(), None)? {
+            (session, Found::Connected { view, .. }) => Ok((session, view)),
+            (_, other) => panic!("{other:?}"),
+        }
     }
 
     fn verify(ca: &Path) -> Tls {
@@ -111,6 +118,14 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, key).expect("a certificate")
 }
 
+/// The last base id of a block of 5.
+fn reserve((mut session, view): (Session, View)) -> u64 {
+    match session.reserve(5, view.epoch, view.id) {
+        Ok(Found::Reserved { last }) => last,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn numbering() -> Numbering {
     Numbering::new(4, 54_313_001, 0).expect("it is the numbering of the README")
 }
@@ -119,34 +134,33 @@ fn numbering() -> Numbering {
 fn sessions_are_encrypted_when_asked_for_and_certificates_are_checked() {
     let server = Server::start("localhost");
     let before = server.handshakes();
-    let mut session = server.open("127.0.0.1", Tls::Required).expect("encrypted");
-    assert_eq!(session.reserve(5).expect("a block").last, 6);
+    let session = server.open("127.0.0.1", Tls::Required).expect("encrypted");
+    assert_eq!(reserve(session), 6);
     assert_eq!(server.handshakes(), before + 1);
     // `localhost` may have addresses that the server does not listen on.
-    let mut session = server
+    let session = server
         .open("localhost", Server::verify(&server.ca))
         .expect("encrypted, and the certificate is good");
-    assert_eq!(session.reserve(5).expect("a block").last, 11);
+    assert_eq!(reserve(session), 11);
     assert_eq!(server.handshakes(), before + 2);
-    drop(session);
 
     let refused = |host, tls, words: &str| {
         let error = server.open(host, tls).err().expect("it is refused");
         assert!(error.to_string().contains(words), "{error}");
-        error.class()
+        error.kind
     };
     let class = refused(
         "localhost",
         Server::verify(&server.other_ca),
-        "an authority that is not trusted",
+        "the issuing CA is not trusted",
     );
-    assert_eq!(class, "certificate_refused");
+    assert_eq!(class, FaultKind::CertificateRefused);
     let class = refused("localhost", Tls::Verify { ca: None }, "not trusted");
-    assert_eq!(class, "certificate_refused");
+    assert_eq!(class, FaultKind::CertificateRefused);
     let class = refused("127.0.0.1", Server::verify(&server.ca), "127.0.0.1");
-    assert_eq!(class, "certificate_refused");
-    let class = refused("127.0.0.1", Tls::Off, "refuses the user");
-    assert_eq!(class, "access_denied");
+    assert_eq!(class, FaultKind::CertificateRefused);
+    let class = refused("127.0.0.1", Tls::Off, "denied access");
+    assert_eq!(class, FaultKind::AccessDenied);
 }
 
 #[test]

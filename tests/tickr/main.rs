@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 mod database;
 mod database_local;
+mod database_owner;
 mod database_tls;
 mod deadlines;
 mod framing;
