@@ -5,14 +5,14 @@
 //!
 //! ```text
 //!  clients --TCP / Unix--> +---------------- event loop (main thread, mio) -----------------+
-//!                          | socket > connection > request > route > dispenser > response   |
+//!                          | socket > node: http > api > allocator > api > http > socket    |
 //!                          +------------------------+-----------------------------^---------+
-//!                                  reserve(n)       |  bounded queues             | block,
+//!                                         next job  |  bounded queues             | outcome,
 //!                                                   v                             | mio Waker
 //!                               tickr-mysql-0 .. tickr-mysql-N  (blocking connections)
 //! ```
 //!
-//! A request for tickets is never a database job. It waits in one FIFO, the [`dispenser`], which
+//! A request for tickets is never a database job. It waits in one FIFO, in the [`allocator`], which
 //! asks MySQL for one block of base ids that serves everybody who waits: 200 requests cost one
 //! `UPDATE` and one commit. No ticket leaves before its block is committed.
 //!
@@ -24,17 +24,17 @@
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`secret`] | passwords, and where they are read from |
 //! | [`moment`] | time as a number |
-//! | [`fault`] | what can go wrong with the database |
-//! | [`counter`] | the counter row, and what can be asked of it |
+//! | [`fault`], [`counter`] | what can go wrong with the database; the row and what can be asked of it |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
-//! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
-//! | [`dispenser`] | the FIFO, the blocks, and the order they leave in |
+//! | [`http`] | bytes to requests, answers to bytes, one client's state |
+//! | [`allocator`] | the FIFO, the blocks, and every decision about the database |
 //! | [`database`] | sessions, schema, worker threads, a private MySQL |
+//! | [`api`] | what can be asked, and what each answer says |
 //! | [`metrics`] | counters and histograms, and their text for Prometheus |
-//! | [`supply`] | the database as the event loop sees it: jobs, outages, the fence |
 //! | [`notify`] | what systemd is told |
-//! | [`server`] | the event loop |
+//! | [`node`] | the whole server behind one seam: plain state on a given clock |
+//! | [`server`] | the event loop around it |
 //! | [`client`], [`cluster`] | taking tickets in Rust; asking every node how it is |
 //! | [`settings`], [`config`], [`logging`] | `TICKR_*` to what a command works with |
 //!

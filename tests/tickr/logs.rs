@@ -67,18 +67,18 @@ fn every_change_of_state_is_one_line_and_a_request_is_none() {
     assert_eq!(events(&tickr.log()).len(), 2, "{}", tickr.log());
     database.server().kill().expect("the server is ours");
     ask(20, 503);
-    tickr.wait_for_log("does not serve");
+    tickr.wait_for_log("database unavailable");
     database
         .server()
         .restart()
         .expect("the server starts again");
-    tickr.wait_for_log("is back");
+    tickr.wait_for_log("available again");
     ask(20, 200);
     database.execute("UPDATE tickets SET id = 2");
     ask(20, 503);
     tickr.wait_for_log("went backwards");
     database.execute("UPDATE tickets SET id = 1000");
-    tickr.wait_for_log("ahead again");
+    tickr.wait_for_log("open again");
     ask(20, 200);
     let events = events(&tickr.log());
     let count = |level: &str, words: &str| {
@@ -86,9 +86,9 @@ fn every_change_of_state_is_one_line_and_a_request_is_none() {
         events.iter().filter(of).count()
     };
     assert_eq!(count("ERROR", "went backwards"), 1, "{events:#?}");
-    assert_eq!(count("INFO", "ahead again"), 1, "{events:#?}");
-    assert_eq!(count("INFO", "is back"), 1, "{events:#?}");
-    let lost = count("ERROR", "does not serve");
+    assert_eq!(count("INFO", "open again"), 1, "{events:#?}");
+    assert_eq!(count("INFO", "available again"), 1, "{events:#?}");
+    let lost = count("ERROR", "database unavailable");
     // A server that is killed can be seen in more than one way; each is told once.
     assert!((1..=3).contains(&lost), "{events:#?}");
     assert_eq!(events.len(), 5 + lost, "{events:#?}");

@@ -16,6 +16,7 @@ mod framing;
 mod harness;
 mod logs;
 mod metrics;
+mod node;
 mod outages;
 mod readme;
 mod request_laws;

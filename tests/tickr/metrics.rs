@@ -81,7 +81,7 @@ fn tickets_answers_connections_and_reservations_are_counted() {
     assert_eq!(after.value("tickr_last_ticket"), 54_317_029.0);
     grew("tickr_headroom_tickets{ceiling=\"2^53\"}", -1008.0);
     assert_eq!(after.value("tickr_ready"), 1.0);
-    assert_eq!(after.value("tickr_fenced"), 0.0);
+    assert_eq!(after.value("tickr_closed"), 0.0);
     drop(client);
     wait_until("the connection is no longer counted", || {
         Scrape::of(&tickr).value(&format!("tickr_connections{tcp}")) == 0.0
@@ -90,7 +90,7 @@ fn tickets_answers_connections_and_reservations_are_counted() {
 }
 
 #[test]
-fn an_outage_and_the_fence_show() {
+fn an_outage_and_a_closed_counter_show() {
     let database = Database::alone();
     let settings = [
         ("TICKR_DATABASE_POOL_SIZE", "1"),
@@ -120,11 +120,14 @@ fn an_outage_and_the_fence_show() {
         .ask("GET /tickets/create/100 HTTP/1.1");
     assert_eq!(answer.status, 200);
     database.execute("UPDATE tickets SET id = 50");
-    let answer = tickr.connect(Kind::Tcp).ask("GET /tickets/create HTTP/1.1");
+    // More than the one number with which the end of the outage was noticed.
+    let answer = tickr
+        .connect(Kind::Tcp)
+        .ask("GET /tickets/create/5 HTTP/1.1");
     assert_eq!(answer.status, 503);
-    let fenced = Scrape::of(&tickr);
-    assert_eq!(fenced.value("tickr_fenced"), 1.0);
-    assert_eq!(fenced.value("tickr_ready"), 0.0);
+    let closed = Scrape::of(&tickr);
+    assert_eq!(closed.value("tickr_closed"), 1.0);
+    assert_eq!(closed.value("tickr_ready"), 0.0);
     let answer = tickr.connect(Kind::Tcp).ask("GET /readyz HTTP/1.1");
     assert!(
         answer.text().contains("went backwards"),
