@@ -90,6 +90,8 @@ pub const DATABASE_CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 pub const DATABASE_ADDRESSES_MAX: usize = 8;
 /// A session reads and writes for at most twice the pool time-out, and no less than this.
 pub const DATABASE_IO_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// A database thread that takes so much longer than its session may is given up.
+pub const DATABASE_HANG_GRACE: Duration = Duration::from_millis(500);
 /// How long the commands that change the tables wait for MySQL.
 pub const DATABASE_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// An idle connection to the database is probed after this long, so that one that a firewall

@@ -14,7 +14,7 @@ const FIRST_BASE: u64 = COUNTER_SEED + 1;
 
 /// The three settings that can never change once the system is live. Made only by
 /// [`Numbering::new`], which checks them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Numbering {
     max_nodes: u64,
     starting_offset: u64,
@@ -181,7 +181,7 @@ impl fmt::Display for NumberingError {
 impl std::error::Error for NumberingError {}
 
 /// Base ids that one reservation took from the counter, both ends included; never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
     /// The lowest base id.
     pub first: u64,

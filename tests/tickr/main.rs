@@ -1,5 +1,6 @@
 //! Tests of Tickr as a whole: one program, one captioned module for each capability.
 
+mod allocator;
 mod bounds;
 mod client;
 mod cluster;

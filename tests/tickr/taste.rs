@@ -18,6 +18,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("client", 2),
     ("cluster", 3),
     ("dispenser", 3),
+    ("allocator", 3),
     ("database", 3),
     ("metrics", 3),
     ("logging", 3),

@@ -1,0 +1,881 @@
+//! The allocator: requests that wait for tickets in one FIFO, the blocks that serve them, and every
+//! decision about the database, as plain state on a given clock.
+//!
+//! A request is never a database job. The allocator works out how many base ids are missing, asks
+//! for one block of that size, and serves the FIFO from its front when the block lands: 200
+//! requests cost one commit. Jobs go out and outcomes come in; there is no thread, channel, clock,
+//! log or random source in here, so that a test can drive it through every order of events.
+//!
+//! Two facts have a writer each: the [`permit`], which is what the counter row allows, and the
+//! *reach*, which is what the connection allows. One [`Verdict`] comes out of both and of the
+//! stock, and everybody who speaks of the node speaks from it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::counter::{Found, Job, JobId, Memory, Outcome, Task, View, Warning};
+use crate::fault::{Act, Fault, FaultKind};
+use crate::limits;
+use crate::moment::{Moment, Next};
+use crate::ticket::{Block, COUNTER_SEED, Numbering, Run};
+
+use self::permit::{Change, Permit};
+use self::pool::{Kind, Left, Pool};
+use self::queue::Queue;
+use self::rate::RateEstimate;
+use self::reach::{Outage, Proof, Reach};
+use self::stock::{Landed, Stock};
+use self::window::Window;
+
+mod permit;
+mod pool;
+mod queue;
+mod rate;
+mod reach;
+mod stock;
+mod window;
+
+pub use self::permit::{Closed, Closing};
+
+/// How often the row is read while it is open, so that the lease lasts.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the row is read while nothing may be issued, so that a node goes on soon after.
+const CLOSED_HEARTBEAT: Duration = Duration::from_millis(200);
+/// A reservation is late when it takes longer than this share of the time-out.
+const LATE_SHARE: u32 = 4;
+/// While a reservation takes less than this, a second one beside it would only cost processor
+/// time in strict mode: those who come meanwhile are better served by the next, larger block.
+const OVERLAP_MIN: Duration = Duration::from_millis(2);
+/// A reserve that nobody has asked for tickets in this time is given up.
+const IDLE_RESERVE: Duration = Duration::from_secs(10);
+/// A session is replaced at this age, more or less by a quarter, so that a name that moved is
+/// followed.
+const SESSION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Events that wait to be taken; a caller that takes none loses later ones.
+const EVENTS_MAX: usize = 1024;
+
+/// How an [`Allocator`] is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The arithmetic from base ids to tickets.
+    pub numbering: Numbering,
+    /// Database threads, each with a session of its own; at least 1.
+    pub pool_size: usize,
+    /// How long a request waits.
+    pub timeout: Duration,
+    /// The time whose demand is reserved ahead; zero is strict mode, in which exactly what is
+    /// waiting is asked for.
+    pub prefetch: Duration,
+    /// Spreads the pauses of many nodes.
+    pub seed: u64,
+    /// What an earlier process of this node remembered.
+    pub remembered: Memory,
+}
+
+/// Names a request: its connection, and its place among those of the connection. Neither recurs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// The connection.
+    pub connection: u64,
+    /// The request of the connection, counted up.
+    pub sequence: u64,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ask {
+    /// This many tickets, at least one, as one run.
+    Tickets(u64),
+    /// That the row be read after the request came, for `/status`.
+    Status,
+}
+
+/// A request that need not wait any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The request.
+    pub id: RequestId,
+    /// What it gets.
+    pub answer: Answer,
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Tickets.
+    Tickets(Run),
+    /// The row has been read: [`Allocator::status`] is fresh.
+    Status,
+    /// Nothing.
+    Refused(Refusal),
+}
+
+/// Why a request gets nothing; no ticket is used up by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The database did not answer within the time-out.
+    TimedOut,
+    /// Too many requests wait already.
+    QueueFull,
+    /// Fewer tickets are left than were asked for.
+    NumbersExhausted,
+    /// The node does not serve it; the [`Verdict`] says why.
+    Unavailable,
+}
+
+/// Whether the node would serve a request that came now, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// Tickets are issued.
+    Serving,
+    /// Tickets are issued from the reserve, while the database fails.
+    Degraded(&'a Fault),
+    /// The database has not been reached yet.
+    Starting,
+    /// The database fails, and there is no reserve.
+    Unavailable(&'a Fault),
+    /// The counter row is closed.
+    Closed(&'a Closed),
+    /// What is stored must be mended by an operator.
+    Misfit(&'a Fault),
+    /// No ticket is left.
+    Exhausted,
+}
+
+/// The numbers of an allocator at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The highest base id that was seen; `None` before the row was.
+    pub counter: Option<u64>,
+    /// The last base id that was issued, as far as is known; `None` before the first.
+    pub last_issued: Option<u64>,
+    /// What is remembered of the row.
+    pub memory: Memory,
+    /// Tickets that are reserved and not issued.
+    pub reserve: u64,
+    /// Requests that wait for tickets.
+    pub waiting: usize,
+    /// Whether the database does what it is asked.
+    pub database_up: bool,
+    /// Database threads that hang and were given up.
+    pub hung: usize,
+}
+
+/// Something that happened, for the log and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A session was opened, to a server of this version.
+    Connected {
+        /// The thread.
+        worker: usize,
+        /// As the server spells it.
+        version: String,
+        /// What tells this counter from every other.
+        identity: String,
+    },
+    /// The warnings are others than before.
+    Warnings(Vec<Warning>),
+    /// A block was reserved.
+    Reserved {
+        /// Its base ids.
+        count: u64,
+        /// From the job having been issued.
+        took: Duration,
+    },
+    /// A job has failed.
+    Failed(Fault),
+    /// The database no longer does what it is asked, or fails in another way than before.
+    Unavailable(Fault),
+    /// The database does what it is asked again, after so long.
+    Available(Duration),
+    /// The row is closed.
+    Closed(Closing),
+    /// The row is open, in another epoch or after it was closed.
+    Opened,
+    /// What is stored must be mended by an operator.
+    Misfit(Fault),
+    /// Reserved tickets were given up: a gap of so many.
+    Dropped(u64),
+    /// No ticket is left.
+    Exhausted,
+    /// The very first contact with the database found what only an operator can mend.
+    CannotStart(Fault),
+}
+
+/// The FIFO, the blocks, and what is known of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Allocator {
+    numbering: Numbering,
+    timeout: Duration,
+    prefetch: Duration,
+    seed: u64,
+    queue: Queue,
+    rate: RateEstimate,
+    window: Window,
+    stock: Stock,
+    permit: Permit,
+    reach: Reach,
+    pool: Pool,
+    next_job: JobId,
+    /// What a reservation takes when nothing else slows it down.
+    latency: Duration,
+    /// When the row was last asked for.
+    read_asked: Option<Moment>,
+    /// When the last question was asked that was answered with the row.
+    read_answered: Option<Moment>,
+    asked_at: Moment,
+    warnings: Vec<Warning>,
+    events: VecDeque<Event>,
+    told_exhausted: bool,
+}
+
+impl Allocator {
+    /// One that knows nothing of the database yet.
+    pub fn new(options: Options, now: Moment) -> Allocator {
+        let Options {
+            numbering,
+            pool_size,
+            timeout,
+            prefetch,
+            seed,
+            remembered,
+        } = options;
+        Allocator {
+            numbering,
+            timeout,
+            prefetch,
+            seed,
+            queue: Queue::default(),
+            rate: RateEstimate::default(),
+            window: Window::default(),
+            stock: Stock::default(),
+            permit: Permit::new(remembered),
+            reach: Reach::untried(),
+            pool: Pool::new(pool_size),
+            next_job: JobId(0),
+            latency: Duration::ZERO,
+            read_asked: None,
+            read_answered: None,
+            asked_at: now,
+            warnings: Vec::new(),
+            events: VecDeque::new(),
+            told_exhausted: false,
+        }
+    }
+
+    /// Lets a request in. Its answer is a completion, also when it is refused.
+    pub fn submit(&mut self, id: RequestId, ask: Ask, now: Moment) {
+        let deadline = now + self.timeout;
+        match ask {
+            Ask::Tickets(count) => {
+                assert!(count > 0, "a request is for at least one ticket");
+                self.rate.add(count);
+                self.asked_at = now;
+                self.queue.submit(id, count, deadline);
+            }
+            Ask::Status => self.queue.submit_status(id, now, deadline),
+        }
+    }
+
+    /// A connection is gone: its requests use up nothing, and are not completed.
+    pub fn cancel(&mut self, connection: u64, now: Moment) {
+        self.queue.cancel(connection, now + self.timeout);
+    }
+
+    /// The next request that need not wait any longer.
+    pub fn next_completion(&mut self, now: Moment) -> Next<Completion> {
+        self.pass(now);
+        if let Some(completion) = self.queue.next_refused() {
+            return Next::Ready(completion);
+        }
+        if let Some((id, count, deadline)) = self.queue.front() {
+            let answer = if let Some(refusal) = self.refusal(count, now) {
+                Some(Answer::Refused(refusal))
+            } else if let Some(block) = self.stock.take(count) {
+                Some(Answer::Tickets(self.numbering.run(block)))
+            } else {
+                (deadline <= now).then_some(Answer::Refused(Refusal::TimedOut))
+            };
+            if let Some(answer) = answer {
+                self.queue.pop();
+                return Next::Ready(Completion { id, answer });
+            }
+        }
+        if let Some((id, asked, deadline)) = self.queue.front_status() {
+            let answer = if self.read_answered >= Some(asked) {
+                Some(Answer::Status)
+            } else if deadline <= now || self.cannot_read(now) {
+                Some(Answer::Refused(match self.reach.is_up() {
+                    true => Refusal::TimedOut,
+                    false => Refusal::Unavailable,
+                }))
+            } else {
+                None
+            };
+            if let Some(answer) = answer {
+                self.queue.pop_status();
+                return Next::Ready(Completion { id, answer });
+            }
+        }
+        match self.queue.wake_at() {
+            Some(at) => Next::At(at),
+            None => Next::Idle,
+        }
+    }
+
+    /// The next thing to ask the database. It counts as given out from here on.
+    pub fn next_job(&mut self, now: Moment) -> Next<Job> {
+        self.pass(now);
+        let mut wake = self.housekeeping_at();
+        for step in [
+            Allocator::next_close,
+            Allocator::next_connect,
+            Allocator::next_read,
+            Allocator::next_probe,
+            Allocator::next_reservation,
+            Allocator::next_renewal,
+        ] {
+            match step(self, now) {
+                Next::Ready(job) => return Next::Ready(job),
+                waiting => wake = waiting.wake(wake),
+            }
+        }
+        match wake {
+            Some(at) => Next::At(at),
+            None => Next::Idle,
+        }
+    }
+
+    /// A job has ended. One that is unknown, or was given up, changes nothing.
+    pub fn on_outcome(&mut self, outcome: Outcome, now: Moment) {
+        let Some((worker, flight)) = self.pool.end(outcome.id) else {
+            return;
+        };
+        match outcome.found {
+            Err(fault) => {
+                self.stock.fail(outcome.id);
+                self.on_fault(worker, flight, fault, now);
+            }
+            Ok(found) => {
+                if let Some(session) = flight.session {
+                    self.pool.leave(worker, session, Left::Usable, true);
+                }
+                match found {
+                    Found::Connected { view, server } => {
+                        self.pool.connected(worker, server.connection, now);
+                        self.note(Event::Connected {
+                            worker,
+                            version: server.version,
+                            identity: server.identity,
+                        });
+                        self.on_warnings(server.warnings);
+                        self.on_view(&view, flight, now);
+                        self.on_success(flight, Proof::Any, now);
+                    }
+                    Found::Read { view, warnings } => {
+                        if let Some(warnings) = warnings {
+                            self.on_warnings(warnings);
+                        }
+                        self.on_view(&view, flight, now);
+                        self.on_success(flight, Proof::Any, now);
+                    }
+                    Found::Closed { view } => self.on_view(&view, flight, now),
+                    Found::Refused { view } => self.on_refused(outcome.id, &view, flight, now),
+                    Found::Reserved { last } => self.on_reserved(outcome.id, last, flight, now),
+                }
+            }
+        }
+    }
+
+    /// Whether a request that came now would be served, and if not, why.
+    pub fn verdict(&self, now: Moment) -> Verdict<'_> {
+        match (&self.permit.state, &self.reach.state) {
+            (permit::State::Misfit(fault), _) => Verdict::Misfit(fault),
+            (permit::State::Closed(closed), _) => Verdict::Closed(closed),
+            (permit::State::Unknown | permit::State::Open, reach::State::Down(outage)) => {
+                match self.stock.reserved() > 0 && self.lease_lasts(now) {
+                    _ if outage.fault.kind.row().act == Act::Mend => Verdict::Misfit(&outage.fault),
+                    true => Verdict::Degraded(&outage.fault),
+                    false => Verdict::Unavailable(&outage.fault),
+                }
+            }
+            (permit::State::Open, reach::State::Up) => match self.is_exhausted() {
+                true => Verdict::Exhausted,
+                false => Verdict::Serving,
+            },
+            (permit::State::Unknown, reach::State::Up)
+            | (permit::State::Unknown | permit::State::Open, reach::State::Untried) => {
+                Verdict::Starting
+            }
+        }
+    }
+
+    /// The numbers of this moment.
+    pub fn status(&self) -> Status {
+        let id = self.permit.memory.id;
+        let counter = (id >= COUNTER_SEED).then_some(id);
+        let last = counter.map(|counter| self.stock.last_issued(counter));
+        Status {
+            counter,
+            last_issued: last.filter(|last| *last > COUNTER_SEED),
+            memory: self.permit.memory,
+            reserve: self.stock.tickets(),
+            waiting: self.queue.waiting(),
+            database_up: self.reach.is_up(),
+            hung: self.pool.hung(),
+        }
+    }
+
+    /// What is remembered of the row, for the next process of this node.
+    pub fn memory(&self) -> Memory {
+        self.permit.memory
+    }
+
+    /// The next thing that has happened; to be taken until there is none, after every step.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What time alone changes.
+    fn pass(&mut self, now: Moment) {
+        if !self.prefetch.is_zero() {
+            self.rate.measure(now);
+            if self.asked_at + IDLE_RESERVE <= now {
+                let dropped = self.stock.clear();
+                self.note_dropped(dropped);
+            }
+        }
+        if self.stock.tickets() > 0 && !self.lease_lasts(now) {
+            let dropped = self.stock.clear();
+            self.note_dropped(dropped);
+        }
+        self.stock.overtake_late(self.late_after(), now);
+        while let Some((worker, flight)) = self.pool.give_up(self.hang_after(), now) {
+            self.stock.fail(flight.job);
+            let fault = Fault::new(FaultKind::TimedOut, "");
+            self.judge(worker, flight, fault, now);
+        }
+    }
+
+    /// When [`Allocator::pass`] has something to do that makes another job possible.
+    fn housekeeping_at(&self) -> Option<Moment> {
+        let late = self.stock.late_at(self.late_after());
+        let idle = !self.prefetch.is_zero() && self.stock.tickets() > 0;
+        let idle = idle.then(|| self.asked_at + IDLE_RESERVE);
+        let lease = match self.stock.tickets() {
+            0 => None,
+            _ => self.permit.lease_end(),
+        };
+        let hang = self.pool.give_up_at(self.hang_after());
+        [late, idle, lease, hang].into_iter().flatten().min()
+    }
+
+    /// The row is behind what is remembered, and must be closed for everybody.
+    fn next_close(&mut self, now: Moment) -> Next<Job> {
+        if !self.permit.close_due || self.pool.is_doing(Kind::Close) {
+            return Next::Idle;
+        }
+        let Some(worker) = self.pool.hottest() else {
+            return Next::Idle;
+        };
+        let memory = self.permit.memory;
+        self.issue(worker, Kind::Close, Task::Close { memory }, now)
+    }
+
+    /// Sessions for threads that have none: one at a time until the database is reached.
+    fn next_connect(&mut self, now: Moment) -> Next<Job> {
+        let connects = self.pool.is_doing(Kind::Connect);
+        let needed = match &self.reach.state {
+            reach::State::Untried => !connects,
+            reach::State::Up => true,
+            reach::State::Down(_) if connects || self.pool.hottest().is_some() => false,
+            reach::State::Down(outage) if outage.retry_at > now => {
+                return Next::At(outage.retry_at);
+            }
+            reach::State::Down(_) => true,
+        };
+        if !needed {
+            return Next::Idle;
+        }
+        match self.pool.empty(now) {
+            Ok((worker, replaces)) => {
+                self.reach.attempt(now);
+                self.issue(worker, Kind::Connect, Task::Connect { replaces }, now)
+            }
+            Err(Some(at)) => Next::At(at),
+            Err(None) => Next::Idle,
+        }
+    }
+
+    /// The heartbeat, and what `/status` waits for.
+    fn next_read(&mut self, now: Moment) -> Next<Job> {
+        let heartbeat = match self.permit.epoch() {
+            Some(_) => HEARTBEAT,
+            None => CLOSED_HEARTBEAT,
+        };
+        let due = self.read_asked.map_or(now, |asked| asked + heartbeat);
+        let probes = |outage: &Outage| outage.proof == Proof::Any;
+        let probe = self.reach.outage().filter(|outage| probes(outage));
+        let due = probe.map_or(due, |outage| due.min(outage.retry_at));
+        let awaited = self.queue.oldest_status();
+        let awaited = awaited
+            .is_some_and(|asked| self.read_answered < Some(asked) && !self.pool.reads_since(asked));
+        let Some(worker) = self.pool.coldest() else {
+            return Next::Idle;
+        };
+        if !awaited && due > now {
+            return Next::At(due);
+        }
+        if self.reach.outage().is_some_and(probes) {
+            self.reach.attempt(now);
+        }
+        self.issue(worker, Kind::Read, Task::Read, now)
+    }
+
+    /// During an outage that only a reservation ends: one base id, to see whether the counter can
+    /// be moved; the next request gets it.
+    fn next_probe(&mut self, now: Moment) -> Next<Job> {
+        let (Some(outage), Some(_)) = (self.reach.outage(), self.permit.epoch()) else {
+            return Next::Idle;
+        };
+        // One that is late is not waited for.
+        if outage.proof != Proof::Reservation || self.stock.newest_flight().is_some() {
+            return Next::Idle;
+        }
+        let (Some(worker), true) = (self.pool.hottest(), self.room() > 0) else {
+            return Next::Idle;
+        };
+        if outage.retry_at > now {
+            return Next::At(outage.retry_at);
+        }
+        self.reach.attempt(now);
+        self.reserve(worker, 1, now)
+    }
+
+    /// What is missing, as one block.
+    fn next_reservation(&mut self, now: Moment) -> Next<Job> {
+        if !self.reach.is_up() || self.permit.epoch().is_none() {
+            return Next::Idle;
+        }
+        let (Some(worker), count @ 1..) = (self.pool.hottest(), self.missing()) else {
+            return Next::Idle;
+        };
+        if let Some(at) = self.spacing_end().filter(|at| *at > now) {
+            return Next::At(at);
+        }
+        if self.prefetch.is_zero() && self.stock.flights() == 0 && self.latency < OVERLAP_MIN {
+            let waiting = self.queue.waiting();
+            if let Some(at) = self.window.holds_until(waiting, self.latency, now) {
+                return Next::At(at);
+            }
+        }
+        self.reserve(worker, count, now)
+    }
+
+    /// An old session gives way to a new one.
+    fn next_renewal(&mut self, now: Moment) -> Next<Job> {
+        if !self.reach.is_up() || self.pool.is_doing(Kind::Connect) || self.queue.waiting() > 0 {
+            return Next::Idle;
+        }
+        let seed = self.seed;
+        let age = |worker| spread(SESSION_AGE_MAX, seed, worker as u64);
+        match self.pool.aged(age, now) {
+            Some(worker) => {
+                let task = Task::Connect { replaces: None };
+                self.issue(worker, Kind::Connect, task, now)
+            }
+            None => Next::Idle,
+        }
+    }
+
+    fn reserve(&mut self, worker: usize, count: u64, now: Moment) -> Next<Job> {
+        let Some(epoch) = self.permit.epoch() else {
+            return Next::Idle;
+        };
+        let floor = self.permit.memory.id;
+        self.stock.ask(self.next_job, count, epoch, floor, now);
+        self.window.close();
+        let task = Task::Reserve {
+            count,
+            epoch,
+            floor,
+        };
+        self.issue(worker, Kind::Reserve, task, now)
+    }
+
+    fn issue(&mut self, worker: usize, kind: Kind, task: Task, now: Moment) -> Next<Job> {
+        let id = self.next_job;
+        self.next_job = JobId(id.0 + 1);
+        self.pool.begin(worker, id, kind, self.permit.memory, now);
+        if kind.reads() {
+            self.read_asked = Some(now);
+        }
+        Next::Ready(Job { id, worker, task })
+    }
+
+    fn on_view(&mut self, view: &View, flight: pool::Flight, now: Moment) {
+        let change = self.permit.observe(view, flight.memory, flight.issued, now);
+        self.read_answered = self.read_answered.max(Some(flight.issued));
+        self.on_change(change);
+    }
+
+    fn on_refused(&mut self, job: JobId, view: &View, flight: pool::Flight, now: Moment) {
+        let Some(asked) = self.stock.end(job) else {
+            return;
+        };
+        self.stock.skip();
+        self.on_view(view, flight, now);
+        let fits = view.id.saturating_add(asked.count) <= self.numbering.last_base();
+        if self.permit.epoch() == Some(asked.epoch) && view.epoch == asked.epoch && fits {
+            // The row allows it, and yet the statement has moved nothing.
+            let fault = Fault::new(FaultKind::NotOneRow, "0 rows");
+            return self.fail(flight, fault, now);
+        }
+        // The server would have taken the write, had the row allowed it.
+        self.on_success(flight, Proof::Reservation, now);
+    }
+
+    fn on_reserved(&mut self, job: JobId, last: u64, flight: pool::Flight, now: Moment) {
+        let Some(asked) = self.stock.end(job) else {
+            return;
+        };
+        let took = now.since(flight.issued);
+        self.note(Event::Reserved {
+            count: asked.count,
+            took,
+        });
+        self.latency = base_latency(self.latency, took);
+        self.window.landed(self.queue.waiting(), now);
+        self.on_success(flight, Proof::Reservation, now);
+        let block = Block::ending_at(last, asked.count)
+            .filter(|block| block.last <= self.numbering.last_base());
+        let Some(block) = block else {
+            // The statement can't have done that.
+            let fault = Fault::new(FaultKind::CounterAltered, format!("the counter is {last}"));
+            return self.fail(flight, fault, now);
+        };
+        let landed = match self.permit.reserved(asked.epoch, last, asked.asked, now) {
+            true => self.stock.land(asked, block, self.next_job),
+            false => self.stock.skip(),
+        };
+        match landed {
+            Landed::Kept => {}
+            Landed::Dropped => self.note_dropped(block.count()),
+            Landed::Repeated => {
+                let change = self.permit.repeated(block.first - 1, now);
+                self.on_change(change);
+            }
+        }
+    }
+
+    fn on_change(&mut self, change: Change) {
+        if change == Change::None {
+            return;
+        }
+        let dropped = self.stock.void();
+        self.note_dropped(dropped);
+        match &self.permit.state {
+            permit::State::Closed(closed) => self.note(Event::Closed(closed.why.clone())),
+            permit::State::Misfit(fault) => self.note(Event::Misfit(fault.clone())),
+            permit::State::Open => self.note(Event::Opened),
+            permit::State::Unknown => {}
+        }
+    }
+
+    fn on_fault(&mut self, worker: usize, flight: pool::Flight, fault: Fault, now: Moment) {
+        let left = match fault.kind {
+            kind if kind.row().spares_session => Left::Usable,
+            FaultKind::TimedOut => Left::Abandoned,
+            _ => Left::Closed,
+        };
+        if let Some(session) = flight.session {
+            self.pool.leave(worker, session, left, false);
+        }
+        self.judge(worker, flight, fault, now);
+    }
+
+    /// What a fault says of the database.
+    fn judge(&mut self, worker: usize, flight: pool::Flight, fault: Fault, now: Moment) {
+        let act = fault.kind.row().act;
+        if self.reach.state == reach::State::Untried && act != Act::Retry {
+            self.note(Event::CannotStart(fault.clone()));
+        }
+        let proven = flight.session.is_some_and(|session| session.proven);
+        // A session may break while it rests; the next one tells whether the database is there.
+        let was_stale = proven && fault.kind == FaultKind::Lost;
+        let is_spare = flight.kind == Kind::Connect && self.pool.has_session();
+        if self.reach.is_up() && act != Act::Mend && (was_stale || is_spare) {
+            self.note(Event::Failed(fault));
+            if is_spare {
+                self.pool.rest(worker, now + reach::PAUSE_MAX);
+            }
+            return;
+        }
+        self.fail(flight, fault, now);
+    }
+
+    /// The database does not do what it is asked.
+    fn fail(&mut self, flight: pool::Flight, fault: Fault, now: Moment) {
+        self.note(Event::Failed(fault.clone()));
+        if fault.kind.row().act == Act::Mend {
+            self.on_misfit(fault.clone(), flight.issued);
+        }
+        let proof = match flight.kind {
+            Kind::Reserve => Proof::Reservation,
+            Kind::Connect | Kind::Read | Kind::Close => Proof::Any,
+        };
+        let pause = |attempts| {
+            let slow = flight.kind == Kind::Connect
+                && matches!(fault.kind, FaultKind::TimedOut | FaultKind::HostBlocked);
+            spread(reach::pause(attempts, slow), self.seed, self.next_job.0)
+        };
+        if self.reach.fail(&fault, proof, flight.issued, pause, now) {
+            self.note(Event::Unavailable(fault));
+        }
+    }
+
+    fn on_misfit(&mut self, fault: Fault, issued: Moment) {
+        // No session is trusted that has not verified what is stored now.
+        self.pool.close_all();
+        let change = self.permit.misfit(fault, issued);
+        self.on_change(change);
+    }
+
+    fn on_success(&mut self, flight: pool::Flight, proof: Proof, now: Moment) {
+        if flight.kind == Kind::Connect {
+            self.reach.hurry(now);
+        }
+        if let Some(away) = self.reach.succeed(proof, flight.issued, now) {
+            self.note(Event::Available(away));
+        }
+        if self.is_exhausted() && !std::mem::replace(&mut self.told_exhausted, true) {
+            self.note(Event::Exhausted);
+        }
+    }
+
+    fn on_warnings(&mut self, warnings: Vec<Warning>) {
+        if self.warnings != warnings {
+            self.warnings.clone_from(&warnings);
+            self.note(Event::Warnings(warnings));
+        }
+    }
+
+    /// Why a request at the front of the FIFO can't be served, however long it waits.
+    fn refusal(&self, count: u64, now: Moment) -> Option<Refusal> {
+        if self.stock.has(count) {
+            return None;
+        }
+        match &self.permit.state {
+            permit::State::Closed(_) | permit::State::Misfit(_) => {
+                return Some(Refusal::Unavailable);
+            }
+            permit::State::Unknown => {}
+            permit::State::Open => {
+                // What is in flight may still land, even if it is late.
+                let most = self.room().saturating_add(self.stock.hoped_for());
+                if self.reach.is_up() && most < count {
+                    return Some(Refusal::NumbersExhausted);
+                }
+            }
+        }
+        let in_vain = |outage| self.is_in_vain(outage, now);
+        let outage = self.reach.outage().is_some_and(in_vain);
+        outage.then_some(Refusal::Unavailable)
+    }
+
+    /// Whether it is in vain to wait for the row to be read.
+    fn cannot_read(&self, now: Moment) -> bool {
+        let in_vain = |outage| self.is_in_vain(outage, now);
+        !self.pool.has_session() && self.reach.outage().is_some_and(in_vain)
+    }
+
+    /// Whether an outage is not worth waiting for: a short one is waited through.
+    fn is_in_vain(&self, outage: &Outage, now: Moment) -> bool {
+        outage.fault.kind.row().act != Act::Retry || outage.since + self.timeout <= now
+    }
+
+    /// How many base ids are to be asked for. The reserve does not count while no block of it is
+    /// long enough for the request at the front.
+    fn missing(&self) -> u64 {
+        let waiting = self.queue.waiting_tickets();
+        let serves = self
+            .queue
+            .next_count()
+            .is_none_or(|count| self.stock.has(count));
+        let reserved = if serves { self.stock.reserved() } else { 0 };
+        let available = reserved + self.stock.coming();
+        let target = self.rate.within(self.prefetch);
+        let wanted = if waiting > available {
+            (waiting - available).saturating_add(target)
+        } else {
+            let ahead = available - waiting;
+            // Refilled at the half, so that one commit brings many tickets.
+            match ahead >= target.div_ceil(2) {
+                true => 0,
+                false => target - ahead,
+            }
+        };
+        wanted.min(self.room())
+    }
+
+    /// Until when the newest reservation in flight keeps the next one back.
+    fn spacing_end(&self) -> Option<Moment> {
+        let spacing = match self.prefetch.is_zero() && self.latency < OVERLAP_MIN {
+            true => self.late_after(),
+            false => self.latency / self.pool.size() as u32,
+        };
+        Some(self.stock.newest_flight()? + spacing)
+    }
+
+    /// At most so many base ids are left; other processes may have taken some since.
+    fn room(&self) -> u64 {
+        self.numbering
+            .last_base()
+            .saturating_sub(self.permit.memory.id)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.room() == 0 && self.stock.tickets() == 0 && self.stock.flights() == 0
+    }
+
+    fn lease_lasts(&self, now: Moment) -> bool {
+        self.permit.lease_end().is_some_and(|end| end > now)
+    }
+
+    fn late_after(&self) -> Duration {
+        self.timeout / LATE_SHARE
+    }
+
+    /// A thread gives up by itself before that, unless it hangs where it can't notice.
+    fn hang_after(&self) -> Duration {
+        (self.timeout * 2).max(limits::DATABASE_IO_TIMEOUT_MIN) + limits::DATABASE_HANG_GRACE
+    }
+
+    fn note_dropped(&mut self, tickets: u64) {
+        if tickets > 0 {
+            self.note(Event::Dropped(tickets));
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push_back(event);
+        }
+    }
+}
+
+/// A duration within a quarter more or less, so that many nodes do not act at the same moment.
+fn spread(duration: Duration, seed: u64, salt: u64) -> Duration {
+    // SplitMix64, a mixing of bits: https://doi.org/10.1145/2714064.2660195
+    let mut bits = seed.wrapping_add(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let share = ((bits ^ (bits >> 31)) % 512) as u32;
+    duration * (768 + share) / 1024
+}
+
+/// What a reservation takes when nothing else slows it down: follows shorter samples at once and
+/// longer ones slowly, so that a busy processor is not taken for a distant database.
+fn base_latency(known: Duration, sample: Duration) -> Duration {
+    sample.min(known + known / 16 + Duration::from_micros(10))
+}

@@ -1,0 +1,242 @@
+//! What the counter row allows, and what is remembered of it: the promise that no ticket is issued
+//! twice is kept here.
+//!
+//! A row that is behind anybody's memory is *closed* for everybody, and only an operator opens it
+//! again, in a new epoch. Until then nothing is issued, whatever the row says later by itself.
+
+use std::time::Duration;
+
+use crate::counter::{Epoch, Memory, Owner, View};
+use crate::fault::Fault;
+use crate::moment::Moment;
+
+/// What the row allows, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum State {
+    /// It has not been seen yet.
+    Unknown,
+    /// Blocks may be reserved, and used while the lease lasts.
+    Open,
+    /// Nothing may be reserved, and what was is void.
+    Closed(Closed),
+    /// What is stored can't be served from until an operator mends it.
+    Misfit(Fault),
+}
+
+/// A row that is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Closed {
+    /// Why it is closed.
+    pub why: Closing,
+    /// When that was noticed.
+    pub since: Moment,
+}
+
+/// Why a row is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Closing {
+    /// It is behind what this process remembers: the database went back.
+    Behind {
+        /// What this process remembers.
+        memory: Memory,
+        /// The epoch of the row.
+        epoch: Epoch,
+        /// The base id of the row.
+        id: u64,
+    },
+    /// It is behind what another process remembers.
+    Marked {
+        /// The base id that is remembered.
+        mark: u64,
+        /// The base id of the row.
+        id: u64,
+    },
+    /// It belongs to another server: a fail-over, or a copy.
+    OtherServer {
+        /// The identity in the row.
+        owner: String,
+        /// The identity of this server.
+        here: String,
+    },
+    /// An operator has closed it, and opens it shortly.
+    ByOperator,
+    /// It belongs to no server: an old program has replaced it, or it was never opened.
+    Unowned,
+    /// Its server is read-only.
+    ReadOnly,
+}
+
+/// The permission to reserve and to issue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Permit {
+    pub(super) state: State,
+    pub(super) memory: Memory,
+    /// The row is to be closed for everybody, since it is behind the memory.
+    pub(super) close_due: bool,
+    /// How long blocks may be used after the row was last asked for and found open.
+    lease: Duration,
+    /// When the question was asked that was last answered so.
+    confirmed: Option<Moment>,
+    /// Questions from before this say nothing: a later one found the row closed.
+    closed: Moment,
+}
+
+/// What became of the permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is what it was.
+    None,
+    /// It is given, in another epoch than blocks were reserved in before.
+    Opened,
+    /// It is withdrawn.
+    Closed,
+}
+
+impl Permit {
+    pub(super) fn new(memory: Memory) -> Permit {
+        Permit {
+            state: State::Unknown,
+            memory,
+            close_due: false,
+            lease: Duration::ZERO,
+            confirmed: None,
+            closed: Moment::default(),
+        }
+    }
+
+    /// The row was found so, by a job that was issued at `issued`, when `floor` was remembered.
+    pub(super) fn observe(
+        &mut self,
+        view: &View,
+        floor: Memory,
+        issued: Moment,
+        now: Moment,
+    ) -> Change {
+        if floor.is_ahead_of(view.epoch, view.id) {
+            // Also when somebody with a smaller memory has closed it: the mark gathers all.
+            self.close_due = view.mark < self.memory.id || view.mark <= view.id;
+            let behind = Closing::Behind {
+                memory: self.memory,
+                epoch: view.epoch,
+                id: view.id,
+            };
+            return self.close(behind, issued, now);
+        }
+        if self.memory.is_ahead_of(view.epoch, view.id) || issued < self.closed {
+            // It was read before what is known by now.
+            return Change::None;
+        }
+        let epoch_before = self.memory.epoch;
+        self.memory.raise(view.epoch, view.id);
+        self.close_due = false;
+        self.lease = view.lease;
+        match closing(view) {
+            Some(why) => self.close(why, issued, now),
+            None => {
+                self.confirm(issued);
+                let was_open = std::mem::replace(&mut self.state, State::Open) == State::Open;
+                match was_open && epoch_before == self.memory.epoch {
+                    true => Change::None,
+                    false => Change::Opened,
+                }
+            }
+        }
+    }
+
+    /// A block up to `last` was reserved in `epoch`, by a job that was issued at `issued`; false
+    /// when it must not be used.
+    pub(super) fn reserved(
+        &mut self,
+        epoch: Epoch,
+        last: u64,
+        issued: Moment,
+        now: Moment,
+    ) -> bool {
+        if self.state != State::Open || epoch != self.memory.epoch {
+            return false;
+        }
+        self.memory.raise(epoch, last);
+        self.confirm(issued);
+        issued + self.lease > now
+    }
+
+    /// The row has brought numbers that it had brought before.
+    pub(super) fn repeated(&mut self, id: u64, now: Moment) -> Change {
+        self.close_due = true;
+        let behind = Closing::Behind {
+            memory: self.memory,
+            epoch: self.memory.epoch,
+            id,
+        };
+        self.close(behind, now, now)
+    }
+
+    /// What is stored can't be served from.
+    pub(super) fn misfit(&mut self, fault: Fault, issued: Moment) -> Change {
+        let misfit = State::Misfit(fault);
+        self.confirmed = None;
+        self.closed = self.closed.max(issued);
+        match std::mem::replace(&mut self.state, misfit) == self.state {
+            true => Change::None,
+            false => Change::Closed,
+        }
+    }
+
+    /// The epoch to reserve in, while the row is open.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        (self.state == State::Open).then_some(self.memory.epoch)
+    }
+
+    /// Until when what was reserved may be issued; `None` when it may not.
+    pub(super) fn lease_end(&self) -> Option<Moment> {
+        match self.state {
+            State::Open => Some(self.confirmed? + self.lease),
+            State::Unknown | State::Closed(_) | State::Misfit(_) => None,
+        }
+    }
+
+    fn confirm(&mut self, issued: Moment) {
+        self.confirmed = self.confirmed.max(Some(issued));
+    }
+
+    fn close(&mut self, why: Closing, issued: Moment, now: Moment) -> Change {
+        self.closed = self.closed.max(issued);
+        let since = match &self.state {
+            State::Closed(closed) => closed.since,
+            _ => now,
+        };
+        let closed = State::Closed(Closed { why, since });
+        self.confirmed = None;
+        match &self.state {
+            // The same closing, seen again a moment later.
+            State::Closed(known) if is_alike(known, &closed) => Change::None,
+            _ => {
+                self.state = closed;
+                Change::Closed
+            }
+        }
+    }
+}
+
+/// Why the row is closed, if it is.
+fn closing(view: &View) -> Option<Closing> {
+    let why = match &view.owner {
+        Owner::Closed => Closing::ByOperator,
+        Owner::Nobody => Closing::Unowned,
+        Owner::Elsewhere { owner, here } => Closing::OtherServer {
+            owner: owner.clone(),
+            here: here.clone(),
+        },
+        Owner::Here if view.mark > view.id => Closing::Marked {
+            mark: view.mark,
+            id: view.id,
+        },
+        Owner::Here if view.read_only => Closing::ReadOnly,
+        Owner::Here => return None,
+    };
+    Some(why)
+}
+
+fn is_alike(known: &Closed, state: &State) -> bool {
+    matches!(state, State::Closed(closed) if closed.why == known.why)
+}

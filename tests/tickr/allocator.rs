@@ -1,0 +1,793 @@
+//! The allocator on a clock and a counter row that the test makes up: what is asked of the database
+//! and when, who is served with what, and that nothing is issued that must not be.
+
+use std::time::Duration;
+
+use tickr::allocator::{
+    Allocator, Answer, Ask, Closing, Completion, Event, Options, Refusal, RequestId, Verdict,
+};
+use tickr::counter::{Epoch, Found, Job, Memory, Outcome, Owner, Server, Task, View};
+use tickr::fault::{Fault, FaultKind};
+use tickr::moment::{Moment, Next};
+use tickr::ticket::{Numbering, Run};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const LEASE: Duration = Duration::from_secs(10);
+const FIRST: Epoch = Epoch { number: 1, tag: 7 };
+const SECOND_EPOCH: Epoch = Epoch { number: 2, tag: 9 };
+
+/// An allocator, a row that its jobs are done on, and the time.
+struct World {
+    allocator: Allocator,
+    row: View,
+    now: Moment,
+    jobs: Vec<Job>,
+    requests: u64,
+}
+
+fn numbering() -> Numbering {
+    Numbering::new(1, 0, 0).expect("a numbering")
+}
+
+fn options(prefetch: Duration) -> Options {
+    Options {
+        numbering: numbering(),
+        pool_size: 3,
+        timeout: SECOND,
+        prefetch,
+        seed: 5,
+        remembered: Memory::default(),
+    }
+}
+
+impl World {
+    fn with(options: Options) -> World {
+        let now = Moment::from_nanos(1_000_000_000_000);
+        World {
+            allocator: Allocator::new(options, now),
+            row: View {
+                id: 1,
+                mark: 0,
+                epoch: FIRST,
+                owner: Owner::Here,
+                read_only: false,
+                lease: LEASE,
+            },
+            now,
+            jobs: Vec::new(),
+            requests: 0,
+        }
+    }
+
+    /// One that has all its sessions.
+    fn serving(prefetch: Duration) -> World {
+        let mut world = World::with(options(prefetch));
+        world.run();
+        assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+        world
+    }
+
+    fn ask(&mut self, count: u64) -> RequestId {
+        let id = RequestId {
+            connection: self.requests,
+            sequence: 0,
+        };
+        self.requests += 1;
+        self.allocator.submit(id, Ask::Tickets(count), self.now);
+        id
+    }
+
+    /// Takes the jobs that are due now.
+    fn take_jobs(&mut self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        while let Next::Ready(job) = self.allocator.next_job(self.now) {
+            jobs.push(job);
+            assert!(jobs.len() < 100, "the allocator never has enough");
+        }
+        jobs
+    }
+
+    /// What the database makes of a job.
+    fn perform(&mut self, job: &Job) -> Result<Found, Fault> {
+        let row = &mut self.row;
+        Ok(match job.task {
+            Task::Connect { .. } => Found::Connected {
+                view: row.clone(),
+                server: Server {
+                    version: "1".to_owned(),
+                    connection: job.id.0,
+                    identity: "here".to_owned(),
+                    warnings: Vec::new(),
+                },
+            },
+            Task::Read => Found::Read {
+                view: row.clone(),
+                warnings: None,
+            },
+            Task::Reserve {
+                count,
+                epoch,
+                floor,
+            } => {
+                if !row.is_open() || row.epoch != epoch || row.id < floor {
+                    return Ok(Found::Refused { view: row.clone() });
+                }
+                row.id += count;
+                Found::Reserved { last: row.id }
+            }
+            Task::Close { memory } => {
+                if memory.is_ahead_of(row.epoch, row.id) {
+                    row.mark = row.mark.max(memory.id).max(row.id + 1);
+                }
+                Found::Closed { view: row.clone() }
+            }
+        })
+    }
+
+    fn answer(&mut self, job: &Job, found: Result<Found, Fault>) {
+        let outcome = Outcome { id: job.id, found };
+        self.allocator.on_outcome(outcome, self.now);
+    }
+
+    /// Does every job that is due, until nothing is.
+    fn run(&mut self) {
+        for _ in 0..100 {
+            let jobs = [std::mem::take(&mut self.jobs), self.take_jobs()].concat();
+            if jobs.is_empty() {
+                return;
+            }
+            for job in &jobs {
+                let found = self.perform(job);
+                self.answer(job, found);
+            }
+        }
+        panic!("the allocator never rests");
+    }
+
+    /// Every job that is due fails so.
+    fn fail(&mut self, kind: FaultKind) {
+        for job in self.take_jobs() {
+            self.answer(&job, Err(Fault::new(kind, "")));
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Lets time pass in small steps, doing what is due.
+    fn live(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.pass(50 * MILLISECOND);
+            self.run();
+        }
+    }
+
+    fn completions(&mut self) -> Vec<Completion> {
+        let mut completions = Vec::new();
+        while let Next::Ready(completion) = self.allocator.next_completion(self.now) {
+            completions.push(completion);
+        }
+        completions
+    }
+
+    fn answers(&mut self) -> Vec<Answer> {
+        let completions = self.completions();
+        completions.into_iter().map(|one| one.answer).collect()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.allocator.next_event()).collect()
+    }
+
+    fn closing(&self) -> Option<&Closing> {
+        match self.allocator.verdict(self.now) {
+            Verdict::Closed(closed) => Some(&closed.why),
+            _ => None,
+        }
+    }
+}
+
+fn tickets(first: u64, count: u64) -> Answer {
+    Answer::Tickets(Run {
+        first,
+        increment: 1,
+        count,
+    })
+}
+
+/// The reservations among some jobs.
+fn sizes(jobs: &[Job]) -> Vec<u64> {
+    let size = |job: &Job| match job.task {
+        Task::Reserve { count, .. } => Some(count),
+        _ => None,
+    };
+    jobs.iter().filter_map(size).collect()
+}
+
+#[test]
+fn connects_once_and_then_the_rest_of_the_pool() {
+    let mut world = World::with(options(Duration::ZERO));
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Starting);
+    let first = world.take_jobs();
+    assert_eq!(first.len(), 1);
+    assert!(matches!(first[0].task, Task::Connect { replaces: None }));
+    let found = world.perform(&first[0]);
+    world.answer(&first[0], found);
+    let rest = world.take_jobs();
+    assert_eq!(rest.len(), 2);
+    assert!(
+        rest.iter()
+            .all(|job| matches!(job.task, Task::Connect { .. }))
+    );
+}
+
+#[test]
+fn requests_that_wait_together_cost_one_reservation() {
+    let mut world = World::serving(Duration::ZERO);
+    let ids: Vec<RequestId> = (0..200).map(|_| world.ask(1)).collect();
+    let jobs = world.take_jobs();
+    assert_eq!(sizes(&jobs), [200]);
+    assert!(
+        world.completions().is_empty(),
+        "nothing leaves before its commit"
+    );
+    world.jobs = jobs;
+    world.run();
+    let completions = world.completions();
+    assert_eq!(completions.len(), 200);
+    for (index, (completion, id)) in completions.iter().zip(ids).enumerate() {
+        assert_eq!(completion.id, id);
+        assert_eq!(completion.answer, tickets(index as u64, 1));
+    }
+    assert_eq!(
+        world.allocator.status().reserve,
+        0,
+        "strict mode holds nothing"
+    );
+}
+
+#[test]
+fn blocks_that_overtake_each_other_leave_in_order() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(5);
+    let first = world.take_jobs();
+    world.pass(300 * MILLISECOND);
+    world.ask(7);
+    let second = world.take_jobs();
+    assert!(
+        !sizes(&second).is_empty(),
+        "the first is late, and not waited for"
+    );
+    for job in first.iter().chain(&second) {
+        let found = world.perform(job);
+        world.jobs.push(job.clone());
+        if let Ok(Found::Reserved { last }) = found {
+            assert!(last > 1);
+        }
+    }
+    // Their answers come in the other order; the late one is a gap.
+    world.row.id = 1;
+    let jobs = std::mem::take(&mut world.jobs);
+    let mut found: Vec<_> = jobs.iter().map(|job| world.perform(job)).collect();
+    for (job, found) in jobs.iter().zip(found.drain(..)).rev() {
+        world.answer(job, found);
+    }
+    let mut last = None;
+    for answer in world.answers() {
+        let Answer::Tickets(run) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(last < Some(run.first), "{last:?} before {run:?}");
+        last = Some(run.last());
+    }
+    assert!(last.is_some());
+}
+
+#[test]
+fn a_request_waits_no_longer_than_the_time_out_and_costs_nothing_then() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let jobs = world.take_jobs();
+    world.pass(SECOND);
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::TimedOut)]);
+    world.jobs = jobs;
+    world.run();
+    world.ask(1);
+    world.run();
+    assert_eq!(world.answers(), [tickets(0, 1)], "the next one gets it");
+}
+
+#[test]
+fn a_connection_that_is_gone_uses_up_nothing() {
+    let mut world = World::serving(Duration::ZERO);
+    let gone = world.ask(1);
+    world.ask(1);
+    world.allocator.cancel(gone.connection, world.now);
+    world.run();
+    assert_eq!(world.answers(), [tickets(0, 1)]);
+}
+
+#[test]
+fn steady_demand_is_reserved_ahead_and_an_idle_node_holds_nothing() {
+    let mut world = World::serving(SECOND / 4);
+    let mut waited = 0;
+    for _ in 0..200 {
+        for _ in 0..10 {
+            world.ask(1);
+        }
+        waited += usize::from(world.completions().len() < 10);
+        world.run();
+        world.completions();
+        world.pass(10 * MILLISECOND);
+    }
+    assert!(waited < 25, "{waited} of 200 waited for a commit");
+    assert!(world.allocator.status().reserve > 0);
+    world.live(2 * LEASE);
+    assert_eq!(world.allocator.status().reserve, 0);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
+fn one_huge_batch_does_not_swell_the_reserve() {
+    let mut world = World::serving(SECOND / 4);
+    world.ask(900_000);
+    world.live(SECOND);
+    world.completions();
+    assert!(world.row.id < 902_000, "{}", world.row.id);
+}
+
+#[test]
+fn a_batch_is_one_run_even_if_the_reserve_is_in_pieces() {
+    let mut world = World::serving(SECOND / 4);
+    for _ in 0..50 {
+        for _ in 0..10 {
+            world.ask(1);
+        }
+        world.run();
+        world.completions();
+        world.pass(10 * MILLISECOND);
+        // Another process takes some in between.
+        world.row.id += 3;
+    }
+    let reserve = world.allocator.status().reserve;
+    world.ask(reserve + 5);
+    world.run();
+    let answers = world.answers();
+    assert!(
+        matches!(answers[..], [Answer::Tickets(run)] if run.count == reserve + 5),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn a_row_that_went_back_is_closed_for_everybody_until_a_new_epoch() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(100);
+    world.run();
+    world.completions();
+    world.row.id = 50;
+    world.ask(1);
+    world.run();
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+    assert!(matches!(
+        world.closing(),
+        Some(Closing::Behind { id: 50, .. })
+    ));
+    assert_eq!(world.row.mark, 101, "whoever comes finds it closed");
+    // That it grows past the memory does not open it.
+    world.row.id = 90;
+    world.live(SECOND);
+    assert!(world.closing().is_some());
+    world.row = View {
+        id: 1_000,
+        mark: 0,
+        epoch: SECOND_EPOCH,
+        ..world.row.clone()
+    };
+    world.live(SECOND);
+    world.ask(1);
+    world.run();
+    assert_eq!(world.answers(), [tickets(999, 1)]);
+}
+
+#[test]
+fn another_server_a_mark_an_operator_and_read_only_close_as_well() {
+    for (change, expected) in [
+        (
+            (|row: &mut View| {
+                row.owner = Owner::Elsewhere {
+                    owner: "a".to_owned(),
+                    here: "b".to_owned(),
+                };
+            }) as fn(&mut View),
+            "OtherServer",
+        ),
+        (|row| row.mark = row.id + 1, "Marked"),
+        (|row| row.owner = Owner::Closed, "ByOperator"),
+        (|row| row.owner = Owner::Nobody, "Unowned"),
+        (|row| row.read_only = true, "ReadOnly"),
+    ] {
+        let mut world = World::serving(SECOND / 4);
+        world.ask(1);
+        world.run();
+        assert_eq!(world.answers(), [tickets(0, 1)]);
+        let before = world.row.clone();
+        change(&mut world.row);
+        world.ask(5);
+        world.run();
+        assert_eq!(
+            world.answers(),
+            [Answer::Refused(Refusal::Unavailable)],
+            "{expected}"
+        );
+        let why = format!("{:?}", world.closing());
+        assert!(why.contains(expected), "{why}");
+        world.row = before;
+        world.live(SECOND);
+        assert_eq!(
+            world.allocator.verdict(world.now),
+            Verdict::Serving,
+            "{expected}"
+        );
+    }
+}
+
+#[test]
+fn a_block_dies_with_its_epoch() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(10);
+    let jobs = world.take_jobs();
+    let found: Vec<_> = jobs.iter().map(|job| world.perform(job)).collect();
+    // Committed; before its answer comes, the row is opened again.
+    world.row.epoch = SECOND_EPOCH;
+    world.row.id = 5;
+    world.row.id = 1_000;
+    world.pass(SECOND / 2);
+    world.live(SECOND / 4);
+    for (job, found) in jobs.iter().zip(found) {
+        world.answer(job, found);
+    }
+    world.run();
+    assert_eq!(
+        world.answers(),
+        [tickets(999, 10)],
+        "only from the new epoch"
+    );
+}
+
+#[test]
+fn a_block_dies_with_its_lease() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(10);
+    let jobs = world.take_jobs();
+    world.pass(SECOND);
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::TimedOut)]);
+    world.jobs = jobs;
+    world.run();
+    assert_eq!(world.allocator.status().reserve, 10);
+    // The process is stopped for longer than the lease.
+    world.pass(LEASE + SECOND);
+    world.ask(1);
+    assert!(
+        world.completions().is_empty(),
+        "nothing leaves after the lease"
+    );
+    world.run();
+    assert_eq!(world.answers(), [tickets(10, 1)]);
+}
+
+#[test]
+fn a_heartbeat_renews_the_lease() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(10);
+    let jobs = world.take_jobs();
+    world.pass(SECOND);
+    world.completions();
+    world.jobs = jobs;
+    world.run();
+    world.live(3 * LEASE);
+    world.ask(1);
+    assert_eq!(world.answers(), [tickets(0, 1)]);
+}
+
+#[test]
+fn what_an_earlier_process_remembered_closes_the_row() {
+    let remembered = Memory {
+        epoch: FIRST,
+        id: 500,
+    };
+    let mut world = World::with(Options {
+        remembered,
+        ..options(Duration::ZERO)
+    });
+    world.run();
+    assert!(matches!(
+        world.closing(),
+        Some(Closing::Behind { id: 1, .. })
+    ));
+    assert_eq!(world.row.mark, 500);
+}
+
+#[test]
+fn only_a_reservation_proves_that_reservations_work() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let reserve = world.take_jobs();
+    world.pass(2 * SECOND);
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::TimedOut)]);
+    world.events();
+    for job in &reserve {
+        world.answer(job, Err(Fault::new(FaultKind::TimedOut, "")));
+    }
+    let mut probes = 0;
+    for _ in 0..40 {
+        world.pass(100 * MILLISECOND);
+        for job in world.take_jobs() {
+            if let Task::Reserve { count, .. } = job.task {
+                assert_eq!(count, 1, "a probe risks one number");
+                probes += 1;
+                world.answer(&job, Err(Fault::new(FaultKind::TimedOut, "")));
+            } else {
+                let found = world.perform(&job);
+                world.answer(&job, found);
+            }
+        }
+        assert!(matches!(
+            world.allocator.verdict(world.now),
+            Verdict::Unavailable(_)
+        ));
+    }
+    assert!((5..40).contains(&probes), "{probes} probes in 4 s");
+    let events = world.events();
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, Event::Available(_)))
+    );
+    world.live(SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
+fn a_session_that_was_given_up_is_ended_by_the_next_one() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let jobs = world.take_jobs();
+    let worker = jobs[0].worker;
+    world.answer(&jobs[0], Err(Fault::new(FaultKind::TimedOut, "")));
+    let mut replaced = None;
+    for _ in 0..20 {
+        world.pass(50 * MILLISECOND);
+        for job in world.take_jobs() {
+            if let Task::Connect { replaces } = job.task {
+                assert_eq!(job.worker, worker);
+                replaced = replaced.or(replaces);
+            }
+            let found = world.perform(&job);
+            world.answer(&job, found);
+        }
+    }
+    assert!(replaced.is_some());
+}
+
+#[test]
+fn a_thread_that_hangs_is_replaced_within_a_bound() {
+    let mut world = World::serving(Duration::ZERO);
+    let mut hanging = Vec::new();
+    for _ in 0..60 {
+        world.ask(1);
+        hanging.extend(world.take_jobs());
+        world.pass(SECOND);
+        world.completions();
+    }
+    assert!(
+        hanging.len() <= 6,
+        "{} jobs hang, for 3 threads",
+        hanging.len()
+    );
+    assert!((3..=6).contains(&world.allocator.status().hung));
+    for job in hanging {
+        let found = world.perform(&job);
+        world.answer(&job, found);
+    }
+    world.live(5 * SECOND);
+    assert_eq!(world.allocator.status().hung, 0);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
+fn sessions_that_broke_while_they_rested_are_no_outage() {
+    let mut world = World::serving(Duration::ZERO);
+    world.live(5 * SECOND);
+    world.events();
+    world.ask(1);
+    for job in world.take_jobs() {
+        world.answer(&job, Err(Fault::new(FaultKind::Lost, "")));
+    }
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    world.run();
+    assert_eq!(world.answers(), [tickets(0, 1)]);
+    let events = world.events();
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, Event::Unavailable(_)))
+    );
+}
+
+#[test]
+fn a_reservation_that_breaks_again_on_a_new_session_is_an_outage_with_pauses() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let mut attempts = 0;
+    for _ in 0..100 {
+        for job in world.take_jobs() {
+            if let Task::Reserve { .. } = job.task {
+                attempts += 1;
+                world.answer(&job, Err(Fault::new(FaultKind::Lost, "")));
+            } else {
+                let found = world.perform(&job);
+                world.answer(&job, found);
+            }
+        }
+        world.pass(10 * MILLISECOND);
+    }
+    assert!(attempts < 12, "{attempts} attempts in a second");
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Unavailable(_)
+    ));
+}
+
+#[test]
+fn the_reserve_bridges_an_outage_and_every_surface_says_so() {
+    let mut world = World::serving(SECOND);
+    for _ in 0..100 {
+        for _ in 0..10 {
+            world.ask(1);
+        }
+        world.run();
+        world.completions();
+        world.pass(10 * MILLISECOND);
+    }
+    let reserve = world.allocator.status().reserve;
+    assert!(reserve > 100, "{reserve}");
+    for _ in 0..20 {
+        world.pass(100 * MILLISECOND);
+        world.fail(FaultKind::Unreachable);
+    }
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Degraded(_)
+    ));
+    world.ask(1);
+    assert!(matches!(world.answers()[..], [Answer::Tickets(_)]));
+    world.ask(reserve + 1);
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+    for _ in 0..100 {
+        world.pass(100 * MILLISECOND);
+        world.fail(FaultKind::Unreachable);
+    }
+    world.ask(1);
+    assert_eq!(
+        world.answers(),
+        [Answer::Refused(Refusal::Unavailable)],
+        "the lease is over"
+    );
+}
+
+#[test]
+fn what_must_be_mended_is_not_forgotten_by_an_older_session() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    for job in world.take_jobs() {
+        world.answer(&job, Err(Fault::new(FaultKind::NoCounterRow, "")));
+    }
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Misfit(_)
+    ));
+    for _ in 0..20 {
+        world.pass(100 * MILLISECOND);
+        for job in world.take_jobs() {
+            assert!(matches!(job.task, Task::Connect { .. }), "{job:?}");
+            world.answer(&job, Err(Fault::new(FaultKind::SettingsDiffer, "")));
+        }
+    }
+    assert!(
+        matches!(world.allocator.verdict(world.now), Verdict::Misfit(fault)
+        if fault.kind == FaultKind::SettingsDiffer)
+    );
+    world.live(2 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
+fn the_first_contact_says_what_only_an_operator_can_mend() {
+    let mut world = World::with(options(Duration::ZERO));
+    world.fail(FaultKind::NoSettings);
+    let cannot = |event: &Event| matches!(event, Event::CannotStart(_));
+    assert!(world.events().iter().any(cannot));
+    let mut world = World::with(options(Duration::ZERO));
+    world.fail(FaultKind::Unreachable);
+    assert!(!world.events().iter().any(cannot));
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Unavailable(_)
+    ));
+}
+
+#[test]
+fn the_numbers_end_at_the_last_base_id() {
+    let mut world = World::serving(Duration::ZERO);
+    let last = numbering().last_base();
+    world.row.id = last - 10;
+    world.live(2 * SECOND);
+    world.ask(11);
+    world.ask(10);
+    world.run();
+    let answers = world.answers();
+    assert_eq!(answers[0], Answer::Refused(Refusal::NumbersExhausted));
+    assert!(matches!(answers[1], Answer::Tickets(run) if run.count == 10));
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Exhausted);
+    world.ask(1);
+    assert_eq!(
+        world.answers(),
+        [Answer::Refused(Refusal::NumbersExhausted)]
+    );
+}
+
+#[test]
+fn the_status_waits_for_a_read_that_came_after_it() {
+    let mut world = World::serving(Duration::ZERO);
+    world.pass(SECOND / 2);
+    let id = RequestId {
+        connection: 99,
+        sequence: 3,
+    };
+    world.allocator.submit(id, Ask::Status, world.now);
+    assert!(world.completions().is_empty());
+    world.row.id = 77;
+    world.run();
+    let completion = Completion {
+        id,
+        answer: Answer::Status,
+    };
+    assert_eq!(world.completions(), [completion]);
+    assert_eq!(world.allocator.status().last_issued, Some(77));
+}
+
+#[test]
+fn an_unknown_or_doubled_outcome_changes_nothing() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let jobs = world.take_jobs();
+    let found: Vec<_> = jobs.iter().map(|job| world.perform(job)).collect();
+    for (job, found) in jobs.iter().zip(&found) {
+        world.answer(job, found.clone());
+        let before = world.allocator.clone();
+        world.answer(job, found.clone());
+        assert_eq!(world.allocator, before);
+    }
+    assert_eq!(world.answers(), [tickets(0, 1)]);
+}
+
+#[test]
+fn old_sessions_are_replaced_one_at_a_time() {
+    let mut world = World::serving(Duration::ZERO);
+    let mut renewed = 0;
+    for _ in 0..4 * 3600 {
+        world.pass(SECOND);
+        let jobs = world.take_jobs();
+        let connects = |job: &&Job| matches!(job.task, Task::Connect { .. });
+        let connecting = jobs.iter().filter(connects).count();
+        assert!(connecting <= 1);
+        renewed += connecting;
+        world.jobs = jobs;
+        world.run();
+    }
+    assert!((15..=40).contains(&renewed), "{renewed} in four hours");
+}
