@@ -59,10 +59,13 @@ fn an_operator_creates_checks_advances_and_drops() {
     db(&["create"], 0, "nothing to do");
     db(&["check"], 0, "ready to serve");
     db(&["migrate"], 0, "InnoDB");
-    // The ticket of base id 102: the next one is above it.
-    db(&["advance", "--past", "54313401"], 0, "counter is 102");
-    db(&["advance", "--past", "54313000"], 0, "nothing to do");
-    db(&["check"], 0, "last ticket       54313401");
+    // The ticket of base id 102, and a margin of a million base ids.
+    db(
+        &["advance", "--past", "54313401"],
+        0,
+        "open at base id 1000102",
+    );
+    db(&["check"], 0, "last ticket       58313401");
     db(&["check", "--max-nodes", "5"], 1, "max_nodes=5");
     db(&["create", "--max-nodes", "5"], 2, "max_nodes=4");
     db(&["drop", "--confirm", "tickets"], 2, "--confirm is");

@@ -56,7 +56,7 @@ fn a_database_that_went_backwards_is_fenced_off_until_it_is_ahead_again() {
         let past = highest.to_string();
         let advanced = run(&["db", "advance", "--past", &past], &settings);
         assert_eq!(advanced.status.code(), Some(0));
-        assert_eq!(first_ticket(&tickr, kind), highest + 4);
+        assert!(first_ticket(&tickr, kind) > highest);
     });
 }
 
