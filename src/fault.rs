@@ -168,15 +168,15 @@ impl FaultKind {
                 "MySQL accepts no more connections{said}. Raise max_connections (or the user's \
                  limit) in MySQL, or lower TICKR_DATABASE_POOL_SIZE"),
             FaultKind::ConnectionStuck => ("connection_stuck", Retry, CLOSED,
-                "an abandoned connection still hangs in MySQL and cannot be killed{said}; it counts \
-                 against the pool. Find out in SHOW FULL PROCESSLIST what it waits for"),
+                "an abandoned connection still hangs in MySQL and cannot be killed{said}; it \
+                 counts against the pool. Find out in SHOW FULL PROCESSLIST what it waits for"),
             FaultKind::TooManyStatements => ("too_many_statements", Retry, CLOSED,
-                "MySQL has no prepared statements left{said}. Raise max_prepared_stmt_count; Tickr \
-                 needs 4 for each connection of its pool"),
+                "MySQL has no prepared statements left{said}. Raise max_prepared_stmt_count; \
+                 Tickr needs 4 for each connection of its pool"),
             FaultKind::HostBlocked => ("host_blocked", Retry, CLOSED,
                 "MySQL blocks this host after too many interrupted connections{said}. Run FLUSH \
-                 HOSTS in MySQL (TRUNCATE performance_schema.host_cache in MySQL 8.4 and later), or \
-                 raise max_connect_errors"),
+                 HOSTS in MySQL (TRUNCATE performance_schema.host_cache in MySQL 8.4 and later), \
+                 or raise max_connect_errors"),
             FaultKind::AccessDenied => ("access_denied", Operator, CLOSED,
                 "MySQL denied access{said}. Check TICKR_DATABASE_USERNAME, its password and its \
                  privileges; serving requires SELECT and UPDATE on the database"),
@@ -193,20 +193,20 @@ impl FaultKind {
                 "an option of the MySQL server forbids the statement{said}. Start the server \
                  without that option"),
             FaultKind::NotReady => ("not_ready", Retry, CLOSED,
-                "this member of the database cluster is not ready{said}; no tickets can be reserved \
-                 on it until it has rejoined the majority"),
+                "this member of the database cluster is not ready{said}; no tickets can be \
+                 reserved on it until it has rejoined the majority"),
             FaultKind::Deadlock => ("deadlock", Retry, SPARED,
-                "MySQL rolled the statement back to resolve a deadlock{said}; nothing was reserved. \
-                 If it happens often, find out what else writes to the table `tickets`"),
+                "MySQL rolled the statement back to resolve a deadlock{said}; nothing was \
+                 reserved. If it happens often, find out what else writes to the table `tickets`"),
             FaultKind::LockWait => ("lock_wait", Retry, SPARED,
-                "another session held the counter's lock for too long{said}; nothing was reserved. \
-                 Find out in SHOW FULL PROCESSLIST who locks the table `tickets`"),
+                "another session held the counter's lock for too long{said}; nothing was \
+                 reserved. Find out in SHOW FULL PROCESSLIST who locks the table `tickets`"),
             FaultKind::Interrupted => ("interrupted", Retry, SPARED,
-                "MySQL interrupted the statement{said}; nothing was reserved. If it happens again, \
-                 look for a statement timeout or for who runs KILL QUERY"),
+                "MySQL interrupted the statement{said}; nothing was reserved. If it happens \
+                 again, look for a statement timeout or for who runs KILL QUERY"),
             FaultKind::DiskFull => ("disk_full", Retry, CLOSED,
-                "MySQL has no disk space left{said}; no tickets can be reserved. Free space on the \
-                 server"),
+                "MySQL has no disk space left{said}; no tickets can be reserved. Free space on \
+                 the server"),
             FaultKind::OutOfResources => ("out_of_resources", Retry, CLOSED,
                 "MySQL is out of memory or file handles{said}; no tickets can be reserved. Check \
                  MySQL's error log and the limits of its process"),
@@ -222,27 +222,29 @@ impl FaultKind {
                 "the database has no table `tickets`{said}. Run `tickr db create`, or correct \
                  TICKR_DATABASE_NAME"),
             FaultKind::TableGone => ("table_gone", Mend, CLOSED,
-                "the settings are stored, but the table `tickets` is gone{said}; starting over would \
-                 repeat tickets. Restore the table, or run `tickr db advance --past TICKET` with a \
-                 TICKET above every one that was issued"),
+                "the settings are stored, but the table `tickets` is gone{said}; starting over \
+                 would repeat tickets. Restore the table, or run `tickr db advance --past TICKET` \
+                 with a TICKET above every one that was issued"),
             FaultKind::OldTable => ("old_table", Mend, CLOSED,
                 "the tables were made by an older version{said} and do not say who may move the \
-                 counter. Run `tickr db create`, which adds what is missing while old processes go \
-                 on"),
+                 counter. Run `tickr db create`, which adds what is missing while old processes \
+                 go on"),
             FaultKind::ForeignTable => ("foreign_table", Mend, CLOSED,
-                "the table `tickets` belongs to something else{said}. Set TICKR_DATABASE_NAME to a \
-                 database that is Tickr's alone"),
+                "the table `tickets` belongs to something else{said}. Set TICKR_DATABASE_NAME to \
+                 a database that is Tickr's alone"),
             FaultKind::ColumnType => ("column_type", Mend, CLOSED,
                 "a column has the wrong type{said}; it would lose or repeat tickets. Change it to \
                  BIGINT UNSIGNED NOT NULL with ALTER TABLE"),
             FaultKind::Trigger => ("trigger", Mend, CLOSED,
                 "the table `tickets` has a trigger{said}; it could change the counter. Drop it"),
             FaultKind::Damaged => ("damaged", Mend, CLOSED,
-                "the table `tickets` is damaged{said}; no tickets can be reserved. Repair it, then \
-                 run `tickr db advance --past TICKET` with a TICKET above every one that was issued"),
+                "the table `tickets` is damaged{said}; no tickets can be reserved. Repair it, \
+                 then run `tickr db advance --past TICKET` with a TICKET above every one that was \
+                 issued"),
             FaultKind::NoCounterRow => ("no_counter_row", Mend, CLOSED,
-                "the table `tickets` has no counter row{said}; starting over would repeat tickets. \
-                 Run `tickr db advance --past TICKET` with a TICKET above every one that was issued"),
+                "the table `tickets` has no counter row{said}; starting over would repeat \
+                 tickets. Run `tickr db advance --past TICKET` with a TICKET above every one that \
+                 was issued"),
             FaultKind::CounterUnusable => ("counter_unusable", Mend, CLOSED,
                 "the counter in the table `tickets` is not a valid number{said}. Run `tickr db \
                  advance --past TICKET` with a TICKET above every one that was issued"),
@@ -254,8 +256,8 @@ impl FaultKind {
                 "the counter is not where the reservation put it{said}; none of its tickets is \
                  issued. Remove whatever interferes with the table `tickets`, such as a trigger"),
             FaultKind::NoSettings => ("no_settings", Mend, CLOSED,
-                "no settings are stored beside the counter{said}, so nothing confirms this node's. \
-                 Run `tickr db create`, which stores them and changes nothing else"),
+                "no settings are stored beside the counter{said}, so nothing confirms this \
+                 node's. Run `tickr db create`, which stores them and changes nothing else"),
             FaultKind::SettingsDamaged => ("settings_damaged", Mend, CLOSED,
                 "the settings stored beside the counter are invalid{said}. Put the right values \
                  into the only row of the table `tickr_settings`"),
@@ -263,8 +265,8 @@ impl FaultKind {
                 "this node's settings differ from those stored beside the counter{said}; serving \
                  would repeat tickets. Start it with the stored ones"),
             FaultKind::Closed => ("closed", Operator, SPARED,
-                "the counter is closed{said}; no tickets can be reserved. Run `tickr db advance` to \
-                 open it"),
+                "the counter is closed{said}; no tickets can be reserved. Run `tickr db advance` \
+                 to open it"),
             FaultKind::ColumnAhead => ("column_ahead", Operator, SPARED,
                 "the column holds a number above the last ticket that was reserved{said}; later \
                  tickets may repeat it. Run `tickr db advance --past` with that number"),
@@ -275,35 +277,36 @@ impl FaultKind {
                 "too few numbers are left below 2^64{said}; nothing was changed. This node cannot \
                  issue more tickets"),
             FaultKind::PastRequired => ("past_required", Operator, SPARED,
-                "the counter is missing{said}, so its value is unknown. Run `tickr db advance --past \
-                 TICKET` with a TICKET above every one that was issued"),
+                "the counter is missing{said}, so its value is unknown. Run `tickr db advance \
+                 --past TICKET` with a TICKET above every one that was issued"),
             FaultKind::Contended => ("contended", Retry, SPARED,
                 "the counter row was changed by others each time{said}; it is left closed or as \
                  they opened it. Run the command again"),
             FaultKind::NotConfirmed => ("not_confirmed", Operator, SPARED,
-                "nothing was dropped: to delete the database permanently, confirm with its name{said}"),
+                "nothing was dropped: to delete the database permanently, confirm with its \
+                 name{said}"),
             FaultKind::NotOnlyOurs => ("not_only_ours", Operator, SPARED,
                 "nothing was dropped: the database holds more than Tickr's tables{said}. Drop by \
-                 hand what you no longer need; `tickets` and `tickr_settings` are Tickr's if `tickr \
-                 db check` finds no problem"),
+                 hand what you no longer need; `tickets` and `tickr_settings` are Tickr's if \
+                 `tickr db check` finds no problem"),
             FaultKind::TlsUnavailable => ("tls_unavailable", Operator, CLOSED,
                 "cannot make an encrypted connection to MySQL{said}. Enable TLS in MySQL, or set \
                  TICKR_DATABASE_TLS=off"),
             FaultKind::TlsForged => ("tls_forged", Retry, CLOSED,
-                "an answer over the encrypted connection was not the server's{said}; nothing of it \
-                 was used. Somebody between Tickr and MySQL may be forging answers: check the \
+                "an answer over the encrypted connection was not the server's{said}; nothing of \
+                 it was used. Somebody between Tickr and MySQL may be forging answers: check the \
                  network"),
             FaultKind::CaUnusable => ("ca_unusable", Operator, CLOSED,
-                "cannot use the CA certificates in TICKR_DATABASE_TLS_CA{said}. Set it to a readable \
-                 PEM file with at least one certificate"),
+                "cannot use the CA certificates in TICKR_DATABASE_TLS_CA{said}. Set it to a \
+                 readable PEM file with at least one certificate"),
             FaultKind::CertificateRefused => ("certificate_refused", Operator, CLOSED,
-                "MySQL's certificate was rejected{said}; no password was sent. It must be valid for \
-                 the name in TICKR_DATABASE_HOST and issued by a public CA or one in \
+                "MySQL's certificate was rejected{said}; no password was sent. It must be valid \
+                 for the name in TICKR_DATABASE_HOST and issued by a public CA or one in \
                  TICKR_DATABASE_TLS_CA; otherwise this may not be your server"),
             FaultKind::PublicKeyRequired => ("public_key_required", Operator, CLOSED,
                 "the login needs the password itself, which is not sent over an unencrypted \
-                 connection{said}. Set TICKR_DATABASE_TLS=verify, connect over MySQL's Unix socket, \
-                 or set TICKR_DATABASE_PUBLIC_KEY to the server's public key"),
+                 connection{said}. Set TICKR_DATABASE_TLS=verify, connect over MySQL's Unix \
+                 socket, or set TICKR_DATABASE_PUBLIC_KEY to the server's public key"),
             FaultKind::PublicKeyUnusable => ("public_key_unusable", Operator, CLOSED,
                 "cannot use the key in TICKR_DATABASE_PUBLIC_KEY{said}. Set it to a copy of the \
                  server's public_key.pem"),
@@ -311,8 +314,8 @@ impl FaultKind {
                 "MySQL returned an unexpected error{said}; no ticket was issued from it. Look the \
                  error up in MySQL's manual"),
             FaultKind::Protocol => ("protocol", Retry, CLOSED,
-                "the server did not speak MySQL's protocol{said}. Check that TICKR_DATABASE_HOST and \
-                 TICKR_DATABASE_PORT point to a MySQL server"),
+                "the server did not speak MySQL's protocol{said}. Check that TICKR_DATABASE_HOST \
+                 and TICKR_DATABASE_PORT point to a MySQL server"),
         };
         Row { label, act, spares_session, sentence }
     }

@@ -24,7 +24,7 @@
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`secret`] | passwords, and where they are read from |
 //! | [`moment`] | time as a number |
-//! | [`fault`], [`counter`] | what can go wrong with the database; the row and what can be asked of it |
+//! | [`fault`], [`counter`] | what can go wrong with the database; the counter row, and jobs |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
 //! | [`http`] | bytes to requests, answers to bytes, one client's state |

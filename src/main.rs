@@ -411,7 +411,8 @@ fn decode(config: DecodeConfig) -> Result<(), Failure> {
         Some(_) => Ok(()),
         None => Err(Failure::Run(
             format!(
-                "no node of this cluster can have issued {ticket}: it is outside the range that                  begins at {starting_offset}"
+                "no node of this cluster can have issued {ticket}: its tickets begin at \
+                 {starting_offset}"
             )
             .into(),
         )),

@@ -266,7 +266,7 @@ impl fmt::Display for Migrated {
             write!(f, "converted the table `tickets` from {from} to InnoDB; ")?;
             write!(f, "the counter is still {counter}")?;
         } else {
-            write!(f, "the table `tickets` is transactional already")?;
+            write!(f, "the table `tickets` needs no conversion to InnoDB")?;
         }
         match self.added {
             true => write!(f, "; added the columns that an older version lacks"),

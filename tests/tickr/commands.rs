@@ -64,10 +64,16 @@ fn an_operator_creates_checks_advances_and_drops() {
     db(&["check"], 0, "ready to serve");
     db(&["migrate"], 0, "InnoDB");
     // The ticket of base id 102: the next one is above it.
-    db(&["advance", "--past", "54313401"], 0, "counter is 102");
-    db(&["advance", "--past", "54313000"], 0, "nothing to do");
+    db(
+        &["advance", "--past", "54313401", "--margin", "0"],
+        0,
+        "open at base id 102",
+    );
     db(&["check"], 0, "last ticket       54313401");
     db(&["check", "--json"], 0, "\"last_ticket\":54313401");
+    db(&["lease", "--lease-seconds", "1"], 0, "the lease is 1 s");
+    // A margin of a million base ids.
+    db(&["advance"], 0, "open at base id 1000102");
     db(
         &["check", "--json", "--max-nodes", "5"],
         1,

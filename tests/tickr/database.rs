@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, OptsBuilder};
 use tempfile::TempDir;
-use tickr::counter::{self, Epoch, Found, Job, JobId, Memory, Outcome, Owner, Task, View, Warning};
+use tickr::counter::{self, Epoch, Found, Job, JobId, Outcome, Owner, Task, View, Warning};
 use tickr::database::local::{LocalOptions, LocalServer};
 use tickr::database::schema::{self, Advanced, Created, Migrated};
 use tickr::database::session::Session;
@@ -214,13 +214,6 @@ impl Node {
     fn read(&mut self) -> Result<View, Fault> {
         match self.session.read()? {
             Found::Read { view, .. } => Ok(view),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn close(&mut self, memory: Memory) -> View {
-        match self.session.close(memory) {
-            Ok(Found::Closed { view }) => view,
             other => panic!("{other:?}"),
         }
     }
@@ -1128,6 +1121,84 @@ fn what_does_not_speak_the_protocol_is_an_error_and_no_panic_of_the_pool() {
         peer.join().unwrap();
         assert_eq!(kind(pool.connect()), FaultKind::Unreachable);
     }
+}
+
+/// The driver panics on an empty packet where an answer to the login belongs.
+#[test]
+fn a_command_that_meets_nonsense_ends_with_one_sentence() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let peer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut login = HANDSHAKE.to_vec();
+        login.extend(b"\0\0\0\x02");
+        socket.write_all(&login).unwrap();
+        while socket.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+    });
+    let output = crate::harness::run(
+        &["db", "check"],
+        &[
+            ("TICKR_DATABASE_HOST", "127.0.0.1"),
+            ("TICKR_DATABASE_PORT", &port),
+            ("TICKR_DATABASE_USERNAME", "nobody"),
+            ("TICKR_DATABASE_NAME", "none"),
+            ("TICKR_MAX_NODES", "4"),
+            ("TICKR_STARTING_OFFSET", "1"),
+            ("TICKR_NODE_NUMBER", "0"),
+        ],
+    );
+    peer.join().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("did not speak MySQL's protocol"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+/// A byte a second satisfies every time-out of a single read.
+#[test]
+fn a_greeting_that_never_ends_is_given_up() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut sockets = Vec::new();
+        for socket in listener.incoming() {
+            let Ok(mut socket) = socket else { return };
+            sockets.push(thread::spawn(move || {
+                let greeting = HANDSHAKE.iter().chain(&[0; 1000]);
+                for byte in greeting {
+                    if socket.write_all(&[*byte]).is_err() {
+                        return;
+                    }
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }));
+        }
+    });
+    let settings = Settings {
+        host: Host::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port,
+        },
+        username: "nobody".to_owned(),
+        password: Secret::default().into(),
+        name: "none".to_owned(),
+        timeout: Duration::from_millis(100),
+        tls: Tls::Off,
+        public_key: None,
+        failover: Failover::Stop,
+    };
+    let fault = schema::check(&settings, &numbering())
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(fault.kind, FaultKind::TimedOut);
+    // A worker that hangs in it is left alone, and another does the next job.
+    let mut pool = Pool::start(&settings, 1);
+    pool.submit(0, Task::Connect { replaces: None });
+    pool.submit(0, Task::Connect { replaces: None });
+    let read = pool.submit(0, Task::Read);
+    let outcome = pool.outcome();
+    assert_eq!(outcome.id, read);
+    assert_eq!(kind(outcome.found), FaultKind::Lost, "it has no session");
 }
 
 /// A greeting as MySQL 5.7 sends it, with the header of its packet (`Protocol::HandshakeV10` in

@@ -10,7 +10,7 @@ use tickr::limits;
 use tickr::moment::Moment;
 
 use crate::caller::Caller;
-use crate::harness::{Client, Database, Kind, Tickr, for_both, get};
+use crate::harness::{Client, Database, Kind, Tickr, for_both, get, wait_until};
 
 const HEAD: &str = "POST /tickets/create HTTP/1.1\r\nHost: tickr\r\n";
 
@@ -107,7 +107,7 @@ fn idle_clients_and_those_that_never_read_are_cut_off_in_time() {
             .map(|count| count.parse::<usize>().expect("a count"))
             .sum()
     };
-    assert_eq!(open(), clients.len() + 1);
+    wait_until("all are accepted", || open() == clients.len() + 1);
     for (left, timeout) in [(2, limits::WRITE_TIMEOUT), (0, limits::IDLE_TIMEOUT)] {
         while open() > left + 1 {
             assert!(began.elapsed() < timeout + Duration::from_secs(15));
