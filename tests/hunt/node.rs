@@ -93,7 +93,7 @@ impl Node {
             running: Vec::new(),
             started: 0,
         };
-        node.tickr(&["db", "create"])?;
+        node.tickr(&["db", "create", "--lease-seconds", "1"])?;
         node.add_process()?;
         Ok(node)
     }
@@ -245,8 +245,8 @@ impl Node {
             return Ok(());
         }
         self.all_are_fenced()?;
-        let past = self.all_refuse()?;
-        self.tickr(&["db", "advance", "--past", &past.to_string()])?;
+        self.all_refuse()?;
+        self.tickr(&["db", "advance"])?;
         self.wait_until_served()?;
         for running in &self.running {
             wait_for(
@@ -309,31 +309,24 @@ impl Node {
             wait_for(
                 RECOVERY_MAX,
                 &format!("{name} does not notice that the database went backwards"),
-                || Ok(process.get("/status")?.1.contains("\"fenced\"")),
+                || Ok(process.get("/status")?.1.contains("\"closed\"")),
             )?;
         }
         Ok(())
     }
 
-    /// Every process must refuse; returns the highest of the tickets that they name.
-    fn all_refuse(&self) -> Result<u64, Box<dyn Error>> {
-        let mut past = 0;
+    /// Every process must refuse, and name the one command to run.
+    fn all_refuse(&self) -> Outcome {
         for Running { process, .. } in &self.running {
             for _ in 0..3 {
                 let (status, body) = process.get("/tickets/create")?;
-                let ticket = body.split_once("--past ").and_then(|(_, after)| {
-                    let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;
-                    digits.parse::<u64>().ok()
-                });
-                let Some(ticket) = ticket.filter(|_| status == 503) else {
-                    let what = format!("answers from behind the fence: {body}");
+                if status != 503 || !body.contains("tickr db advance") {
+                    let what = format!("answers while the counter is closed: {body}");
                     return Err(process.describe(&what).into());
-                };
-                past = past.max(ticket);
-                thread::sleep(POLL_INTERVAL);
+                }
             }
         }
-        Ok(past)
+        Ok(())
     }
 
     /// The database answers: tickets must come soon, and what was handed out must be committed.
