@@ -21,6 +21,7 @@
 //! | module | about |
 //! |---|---|
 //! | [`limits`] | every bound of the program |
+//! | [`foreign`] | text from elsewhere, made safe to show |
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
@@ -50,6 +51,7 @@ pub mod config;
 pub mod database;
 #[cfg(feature = "server")]
 pub mod dispenser;
+pub mod foreign;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod limits;

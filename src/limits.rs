@@ -124,6 +124,8 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 pub const DATABASE_NAME_CHARS_MAX: usize = 64;
 /// Characters of a wrong value that an error repeats.
 pub const SHOWN_VALUE_CHARS_MAX: usize = 80;
+/// Characters of a text from elsewhere (a server's error, a version) that are shown.
+pub const FOREIGN_TEXT_CHARS_MAX: usize = 200;
 
 /// A private MySQL server must have created its system tables in this time.
 pub const LOCAL_INITIALISE_TIMEOUT: Duration = Duration::from_secs(120);
