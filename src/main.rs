@@ -170,6 +170,7 @@ fn get(config: ClientConfig, count: u64) -> Result<(), Failure> {
         timeout: config.timeout,
         password: config.password.map(|password| password.expose().to_owned()),
         cache: 0,
+        ..client::Options::default()
     };
     let run = Client::with_options(config.servers, options)?.batch(count)?;
     let mut out = BufWriter::new(io::stdout().lock());

@@ -186,7 +186,8 @@ impl Head {
                 codings.push(value);
             } else if header.name.eq_ignore_ascii_case("connection") {
                 let mut tokens = value.split(|byte| *byte == b',');
-                keep_alive &= !tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
+                keep_alive &=
+                    !tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
             }
         }
         Ok(Some(Head {
@@ -291,7 +292,10 @@ mod tests {
             (format!("{chunked}\r\n"), true),
             (format!("{chunked}Digest: abc\r\nX: y\r\n\r\n"), true),
             (length.replace("1.1", "1.0"), false),
-            (length.replace("\r\n\r\n", "\r\nConnection: x, close\r\n\r\n"), false),
+            (
+                length.replace("\r\n\r\n", "\r\nConnection: x, close\r\n\r\n"),
+                false,
+            ),
         ] {
             assert_eq!(body(&text), (200, "pong".to_owned(), reusable), "{text:?}");
         }
@@ -304,7 +308,10 @@ mod tests {
     fn interim_answers_are_passed_over_within_a_bound() {
         let good = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong";
         let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
-        assert_eq!(body(&format!("{interim}{good}")), (200, "pong".to_owned(), true));
+        assert_eq!(
+            body(&format!("{interim}{good}")),
+            (200, "pong".to_owned(), true)
+        );
         assert!(read(&(interim.repeat(limits::CLIENT_INTERIM_ANSWERS_MAX) + good)).is_err());
         assert_eq!(body("HTTP/1.1 101 Switching Protocols\r\n\r\n").0, 101);
     }
@@ -323,22 +330,43 @@ mod tests {
         ] {
             let of = |status: &str| format!("HTTP/1.1 {status}\r\n{head}\r\n");
             assert!(read(&of("200 OK")).is_err(), "{head:?}");
-            assert_eq!(body(&of("302 Found")), (302, String::new(), false), "{head:?}");
+            assert_eq!(
+                body(&of("302 Found")),
+                (302, String::new(), false),
+                "{head:?}"
+            );
         }
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for chunks in ["x\r\n", "1\r\nabc\r\n", "fffff\r\n", "fffffffffffffffff\r\n"] {
+        for chunks in [
+            "x\r\n",
+            "1\r\nabc\r\n",
+            "fffff\r\n",
+            "fffffffffffffffff\r\n",
+        ] {
             assert!(read(&format!("{chunked}{chunks}")).is_err(), "{chunks:?}");
         }
-        let endless = format!("{chunked}0\r\n{}", "x".repeat(limits::CLIENT_BODY_BYTES_MAX + 1));
+        let endless = format!(
+            "{chunked}0\r\n{}",
+            "x".repeat(limits::CLIENT_BODY_BYTES_MAX + 1)
+        );
         assert!(Reader::default().push(endless.as_bytes()).is_err());
-        let many = format!("{chunked}{}", "400\r\n".to_owned() + &"x".repeat(1024) + "\r\n");
+        let many = format!(
+            "{chunked}{}",
+            "400\r\n".to_owned() + &"x".repeat(1024) + "\r\n"
+        );
         let mut reader = Reader::default();
         let mut results = (0..100).map(|_| reader.push(many[chunked.len()..].as_bytes()));
-        assert!(results.any(|result| result.is_err()), "a head that is a chunk is none");
+        assert!(
+            results.any(|result| result.is_err()),
+            "a head that is a chunk is none"
+        );
         let mut reader = Reader::default();
         assert_eq!(reader.push(chunked.as_bytes()), Ok(None));
         let mut results = (0..100).map(|_| reader.push(many[chunked.len()..].as_bytes()));
-        assert!(results.any(|result| result.is_err()), "the sum of the chunks is bounded");
+        assert!(
+            results.any(|result| result.is_err()),
+            "the sum of the chunks is bounded"
+        );
     }
 
     #[test]
@@ -346,7 +374,10 @@ mod tests {
         for text in ["SSH-2.0-OpenSSH_9.2\r\n\r\n", "\u{16}\u{3}\u{1}", "{}"] {
             assert!(read(text).is_err(), "{text:?}");
         }
-        let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(limits::CLIENT_HEAD_BYTES_MAX));
+        let endless = format!(
+            "HTTP/1.1 200 OK\r\nX: {}",
+            "x".repeat(limits::CLIENT_HEAD_BYTES_MAX)
+        );
         assert!(Reader::default().push(endless.as_bytes()).is_err());
     }
 }
