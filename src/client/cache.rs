@@ -287,7 +287,7 @@ mod tests {
     fn the_pool_follows_the_demand_within_its_bound() {
         let mut now = Instant::now();
         let mut pool = Pool::new(1_000);
-        let mut refill = |pool: &mut Pool, now| {
+        let refill = |pool: &mut Pool, now| {
             pool.attempts += 1;
             let count = pool.missing(now);
             pool.land(run(0, count), now);
