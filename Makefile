@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 600
 HUNT_SECONDS ?= 600
 HUNT_SEED ?=
 
-.PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt hunt-proof galera
+.PHONY: help run test check-deploy check-clients fuzz bench bench-quick bench-client instructions soak hunt hunt-proof galera
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ bench: ## Measure beside nginx, Redis and others (under 10 min); writes benches/
 bench-quick: ## The same, shorter (under 2 min); writes to the target folder alone
 	.ci/install linker mysql bench
 	cargo bench --bench compare -- --quick
+
+bench-client: ## Measure the Rust client beside an atomic and a mutex (under a minute)
+	.ci/install linker
+	cargo bench --bench client
 
 instructions: ## Count the processor instructions of the pieces of an answer; no noise
 	.ci/install linker valgrind

@@ -1,28 +1,57 @@
-//! A blocking client for Rust programs: tickets from several servers in order of preference, some
-//! of them kept at hand.
+//! A blocking client for Rust programs: tickets from several servers in order of preference, with
+//! a cache.
 //!
 //! It needs nothing of the server: `default-features = false, features = ["client"]`.
 //!
-//! Tickets are fetched as a range, so that a million of them cost one answer of some 60 bytes. A
-//! request that fails is sent again, to the same server or to the next one. That is always safe:
-//! what a lost answer held becomes a gap, and is never handed out again.
+//! Tickets are fetched as a range, so that a million of them cost one response of some 60 bytes.
+//!
+//! # Failover
+//!
+//! Anything but tickets moves a call on to the next server: no connection, a reset, a time-out,
+//! a redirect, a 401, 404 or 5xx, HTML, JSON of another shape. That is always safe: what a lost
+//! response held becomes a gap, and is never issued again. A server that failed is the last choice
+//! for a second, and for twice as long each time it fails again, up to half a minute. A call tries
+//! each server once, for at most [`Options::timeout`]; the error at the end names every server and
+//! what came of it. Only a 400 is raised at once: the request itself is wrong.
+//!
+//! # Order
+//!
+//! Tickets that go backwards are the sign of a counter that was set back, by a restored backup for
+//! instance. One process issues its tickets in increasing order, so a client refuses a run that is
+//! not above what the same node had issued to it, at the same address, when the request was sent.
+//! Nothing is compared between addresses: nodes, and the processes of one node, each have their
+//! own reserve. Several *nodes* may also share an address, behind a load balancer; their tickets
+//! differ by the remainder. Where several *processes of one node* share an address, set
+//! [`Options::check_order`] to `false`, and only repeated tickets are refused. A process that takes
+//! over the address of another during an upgrade needs nothing: on a kept connection that falls
+//! behind, the client asks once more over a new one.
+//!
+//! # Forks
+//!
+//! A client that goes through `fork` starts anew in the child: with an empty cache and connections
+//! of its own. This rests on `pthread_atfork`, since asking the kernel for the process ID would
+//! cost more than a ticket does; a process made by calling `clone` past the C library is not
+//! noticed, and has to make its own client.
 
 pub(crate) mod exchange;
 
+mod answer;
+mod cache;
 mod error;
+mod servers;
 mod url;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use self::cache::{Pool, Shards};
 pub use self::error::{Attempt, Error, Failure};
-use self::exchange::{Answer, Connection};
+use self::servers::Servers;
 pub use self::url::{InvalidUrl, ServerUrl};
 use crate::limits;
 use crate::ticket::Run;
@@ -61,10 +90,10 @@ use crate::ticket::Run;
 /// # }
 /// ```
 ///
-/// [`next`](Client::next) takes from tickets that are kept at hand and fetched in the background
-/// before they run out, so that it seldom waits, and goes on for a while when every server is away.
-/// What is left when the client is dropped is never handed out. A process that forks must make its
-/// clients after the fork, or both halves hold the same tickets.
+/// [`next`](Client::next) takes tickets from a cache that is refilled in the background before it
+/// runs dry, and so rarely waits; it also works for a while when every server is down. The cache
+/// follows demand: it doubles when a refill comes too late, and halves after a lull. What is left
+/// when the client is dropped is never issued.
 pub struct Client {
     shared: Arc<Shared>,
 }
@@ -72,15 +101,18 @@ pub struct Client {
 /// How a [`Client`] behaves.
 #[derive(Clone)]
 pub struct Options {
-    /// How long one server may take for one answer, connecting included (looking a host name up
-    /// is not). With every server hanging, [`Client::batch`] takes this long for each of them, and
+    /// How long one server may take to respond, including name resolution and connecting. With
+    /// every server hanging, [`Client::batch`] takes this long for each of them, and
     /// [`Client::next`] at most twice that.
     pub timeout: Duration,
     /// The servers' `TICKR_HTTP_AUTH_PASSWORD`.
     pub password: Option<String>,
-    /// How many tickets to keep at hand, at most the servers' `TICKR_MAX_BATCH`. They are fetched
-    /// again when half of them are gone. 0 asks a server for each ticket.
+    /// Maximum number of cached tickets. How many there are depends on demand; a server whose
+    /// `TICKR_MAX_BATCH` is lower is asked for less. 0 asks a server for each ticket.
     pub cache: u64,
+    /// Refuse tickets that go backwards. Set it to `false` if several processes of one node share
+    /// an address; see [the module](self).
+    pub check_order: bool,
 }
 
 impl Client {
@@ -98,74 +130,51 @@ impl Client {
         servers: impl IntoIterator<Item = ServerUrl>,
         options: Options,
     ) -> Result<Client, Error> {
-        let servers: Vec<Server> = servers.into_iter().map(Server::new).collect();
+        let servers: Vec<ServerUrl> = servers.into_iter().collect();
         if servers.is_empty() || servers.len() > limits::CLIENT_SERVERS_MAX {
             return Err(Error::ServerCount);
         }
         if options.timeout.is_zero() {
             return Err(Error::NoTimeout);
         }
-        Ok(Client {
-            shared: Arc::new(Shared {
-                servers: Mutex::new(servers),
-                timeout: options.timeout,
-                authorization: options.password.as_deref().map(basic),
-                cache_size: options.cache,
-                cache: Mutex::new(Cache::default()),
-                changed: Condvar::new(),
-            }),
-        })
+        let shared = Shared::new(Arc::new(Config { servers, options }));
+        Ok(Client { shared })
     }
 
     /// A ticket that nobody else gets.
     ///
-    /// Waits only when none is at hand, and fails only after every server was tried since.
+    /// Waits only when none is cached, and fails only after every server was tried since.
+    #[inline]
     pub fn next(&self) -> Result<u64, Error> {
-        let shared = &self.shared;
-        if shared.cache_size == 0 {
-            return Ok(shared.fetch(1)?.first);
+        if !self.shared.is_inherited()
+            && let Some(ticket) = self.shared.shards.take()
+        {
+            return Ok(ticket);
         }
-        let mut cache = lock(&shared.cache);
-        if !cache.refilled {
-            // Without a thread to refill the cache there is no cache.
-            cache.refilled = shared.start_refilling();
-            if !cache.refilled {
-                drop(cache);
-                return Ok(shared.fetch(1)?.first);
-            }
-        }
-        let begun = cache.attempts;
-        loop {
-            if let Some(ticket) = cache.take() {
-                if cache.is_low(shared.cache_size) {
-                    shared.changed.notify_all();
-                }
-                return Ok(ticket);
-            }
-            match &cache.failure {
-                Some((attempt, error)) if *attempt > begun => return Err(error.clone()),
-                _ => {}
-            }
-            cache.wanted = true;
-            shared.changed.notify_all();
-            cache = wait(&shared.changed, cache, None);
-        }
+        self.shared.own().next()
     }
 
-    /// So many tickets as one contiguous run, straight from a server; at most its
+    /// This number of tickets as one contiguous run, straight from a server; at most its
     /// `TICKR_MAX_BATCH`.
     pub fn batch(&self, count: u64) -> Result<Run, Error> {
         match count {
             0 => Err(Error::EmptyBatch),
-            count => self.shared.fetch(count),
+            count => self.shared.own().servers.fetch(count),
         }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        lock(&self.shared.cache).stopped = true;
-        self.shared.changed.notify_all();
+        // What a child inherited may be locked for ever, and has no thread to stop.
+        let mut shared = Some(&self.shared);
+        while let Some(inherited) = shared.filter(|shared| shared.is_inherited()) {
+            shared = inherited.heir.get();
+        }
+        if let Some(own) = shared {
+            lock(&own.pool).stopped = true;
+            own.changed.notify_all();
+        }
     }
 }
 
@@ -180,7 +189,8 @@ impl Default for Options {
         Options {
             timeout: limits::CLIENT_TIMEOUT,
             password: None,
-            cache: limits::CLIENT_CACHE_TICKETS,
+            cache: limits::CLIENT_CACHE_TICKETS_MAX,
+            check_order: true,
         }
     }
 }
@@ -191,49 +201,108 @@ impl fmt::Debug for Options {
             .field("timeout", &self.timeout)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("cache", &self.cache)
+            .field("check_order", &self.check_order)
             .finish()
     }
 }
 
-/// What the client and the thread that refills its cache work with.
+/// What a client consists of in one process.
 struct Shared {
-    servers: Mutex<Vec<Server>>,
-    timeout: Duration,
-    authorization: Option<String>,
-    cache_size: u64,
-    cache: Mutex<Cache>,
-    /// The cache has changed, or somebody waits for it to change.
+    config: Arc<Config>,
+    /// Knows whether this is a child of the process that it was made in.
+    origin: forkguard::Guard,
+    /// What the client consists of in such a child; a parent's tickets, connections and locks are
+    /// not touched there.
+    heir: OnceLock<Arc<Shared>>,
+    shards: Shards,
+    pool: Mutex<Pool>,
+    /// The pool has changed, or somebody waits for it to change.
     changed: Condvar,
+    servers: Servers,
 }
 
-/// The tickets at hand.
-#[derive(Default)]
-struct Cache {
-    runs: VecDeque<Run>,
-    /// Tickets in `runs`.
-    left: u64,
-    /// Somebody has begun to wait for a ticket since the last refill ended.
-    wanted: bool,
-    /// Refills begun so far.
-    attempts: u64,
-    /// The last refill that failed, and why.
-    failure: Option<(u64, Error)>,
-    /// There is a thread that refills.
-    refilled: bool,
-    /// The client is gone.
-    stopped: bool,
-}
-
-/// A server, and how it has been doing.
-struct Server {
-    url: ServerUrl,
-    idle: Vec<Connection>,
-    /// It is the last choice until then.
-    paused_until: Option<Instant>,
-    pause: Duration,
+/// What a client was made with.
+struct Config {
+    servers: Vec<ServerUrl>,
+    options: Options,
 }
 
 impl Shared {
+    fn new(config: Arc<Config>) -> Arc<Shared> {
+        let Config { servers, options } = &*config;
+        let authorization = options.password.as_deref().map(basic);
+        let servers = Servers::new(servers, options.timeout, authorization, options.check_order);
+        Arc::new(Shared {
+            // Before anything that a child must not touch is in it.
+            origin: forkguard::new(),
+            heir: OnceLock::new(),
+            shards: Shards::default(),
+            pool: Mutex::new(Pool::new(options.cache)),
+            changed: Condvar::new(),
+            servers,
+            config,
+        })
+    }
+
+    #[inline]
+    fn is_inherited(&self) -> bool {
+        self.origin.clone().detected_fork()
+    }
+
+    /// The part of the client that was made in this process.
+    #[cold]
+    fn own(self: &Arc<Shared>) -> &Arc<Shared> {
+        let mut shared = self;
+        while shared.is_inherited() {
+            shared = match shared.heir.get() {
+                Some(heir) => heir,
+                None => {
+                    // Made before it is set: a child that another thread forks off while it is
+                    // being set could never use the client.
+                    let heir = Shared::new(Arc::clone(&shared.config));
+                    shared.heir.get_or_init(|| heir)
+                }
+            };
+        }
+        shared
+    }
+
+    /// A ticket; waits for one if need be.
+    fn next(self: &Arc<Shared>) -> Result<u64, Error> {
+        if self.config.options.cache == 0 {
+            return Ok(self.servers.fetch(1)?.first);
+        }
+        // In a child, this is the usual way.
+        if let Some(ticket) = self.shards.take() {
+            return Ok(ticket);
+        }
+        let mut pool = lock(&self.pool);
+        if !pool.refilled {
+            // Without a thread to refill the cache there is no cache.
+            pool.refilled = self.start_refilling();
+            if !pool.refilled {
+                drop(pool);
+                return Ok(self.servers.fetch(1)?.first);
+            }
+        }
+        let begun = pool.attempts;
+        loop {
+            if let Some(ticket) = self.shards.take_from(&mut pool) {
+                if pool.is_low() {
+                    self.changed.notify_all();
+                }
+                return Ok(ticket);
+            }
+            match &pool.failure {
+                Some((attempt, error)) if *attempt > begun => return Err(error.clone()),
+                _ => {}
+            }
+            pool.wanted = true;
+            self.changed.notify_all();
+            pool = wait(&self.changed, pool, None);
+        }
+    }
+
     fn start_refilling(self: &Arc<Shared>) -> bool {
         let shared = Arc::clone(self);
         thread::Builder::new()
@@ -242,173 +311,41 @@ impl Shared {
             .is_ok()
     }
 
-    /// Keeps the cache from running dry until the client is gone.
+    /// Keeps the pool from running dry until the client is gone.
     fn refill(&self) {
         let mut again_at = None;
-        let mut cache = lock(&self.cache);
-        while !cache.stopped {
+        let mut pool = lock(&self.pool);
+        while !pool.stopped {
+            let now = Instant::now();
             let pause = again_at
-                .map(|at: Instant| at.saturating_duration_since(Instant::now()))
+                .map(|at: Instant| at.saturating_duration_since(now))
                 .filter(|pause| !pause.is_zero());
-            let hungry = cache.wanted && cache.left == 0;
-            if !hungry && (!cache.is_low(self.cache_size) || pause.is_some()) {
-                let pause = pause.filter(|_| cache.is_low(self.cache_size));
-                cache = wait(&self.changed, cache, pause);
+            let hungry = pool.wanted && pool.is_empty();
+            if !hungry && (!pool.is_low() || pause.is_some()) {
+                let pause = pause.filter(|_| pool.is_low());
+                pool = wait(&self.changed, pool, pause);
                 continue;
             }
-            cache.attempts += 1;
-            let attempt = cache.attempts;
-            let missing = self.cache_size - cache.left;
-            drop(cache);
-            let fetched = self.fetch(missing);
-            cache = lock(&self.cache);
-            cache.wanted = false;
+            pool.attempts += 1;
+            let attempt = pool.attempts;
+            let count = pool.missing(now);
+            drop(pool);
+            let fetched = self.servers.fetch(count);
+            pool = lock(&self.pool);
             match fetched {
                 Ok(run) => {
                     again_at = None;
-                    cache.left += run.count;
-                    cache.runs.push_back(run);
+                    pool.land(run, Instant::now());
                 }
+                Err(Error::Refused { .. }) if pool.ask_for_less(count) => continue,
                 Err(error) => {
                     again_at = Some(Instant::now() + limits::CLIENT_PAUSE_MIN);
-                    cache.failure = Some((attempt, error));
+                    pool.failure = Some((attempt, error));
                 }
             }
+            pool.wanted = false;
             self.changed.notify_all();
         }
-    }
-
-    /// Asks the servers, one after the other, for one run of tickets.
-    fn fetch(&self, count: u64) -> Result<Run, Error> {
-        let mut attempts = Vec::new();
-        for index in self.order() {
-            let (server, result) = self.fetch_from(index, count);
-            let failure = match result {
-                Ok(run) => return Ok(run),
-                Err(failure) => failure,
-            };
-            let server = server.to_string();
-            if let Some((status, detail)) = failure.refusal() {
-                return Err(Error::Refused {
-                    server,
-                    status,
-                    detail: detail.to_owned(),
-                });
-            }
-            attempts.push(Attempt { server, failure });
-        }
-        Err(Error::Unavailable { attempts })
-    }
-
-    fn fetch_from(&self, index: usize, count: u64) -> (ServerUrl, Result<Run, Failure>) {
-        let (url, idle) = {
-            let server = &mut lock(&self.servers)[index];
-            (server.url.clone(), server.idle.pop())
-        };
-        let target = format!("/tickets/create/{count}?format=range");
-        let authorization = self.authorization.as_deref();
-        let result = exchange::get(&url, &target, authorization, self.timeout, idle)
-            .and_then(|(answer, connection)| Ok((run(&answer, count)?, connection)));
-        let server = &mut lock(&self.servers)[index];
-        let result = match result {
-            Ok((run, connection)) => {
-                server.praise(connection);
-                Ok(run)
-            }
-            Err(failure) => {
-                if failure.refusal().is_none() {
-                    server.blame();
-                }
-                Err(failure)
-            }
-        };
-        (url, result)
-    }
-
-    /// The servers in the order in which to try them: by preference, but those that have failed
-    /// lately come last.
-    fn order(&self) -> Vec<usize> {
-        let now = Instant::now();
-        let servers = lock(&self.servers);
-        let mut order: Vec<usize> = (0..servers.len()).collect();
-        order.sort_by_key(|index| {
-            servers[*index]
-                .paused_until
-                .is_some_and(|until| until > now)
-        });
-        order
-    }
-}
-
-impl Cache {
-    fn take(&mut self) -> Option<u64> {
-        let run = self.runs.front_mut()?;
-        let ticket = run.first;
-        self.left -= 1;
-        if run.count == 1 {
-            self.runs.pop_front();
-        } else {
-            run.first += run.increment;
-            run.count -= 1;
-        }
-        Some(ticket)
-    }
-
-    fn is_low(&self, size: u64) -> bool {
-        self.left <= size / 2
-    }
-}
-
-impl Server {
-    fn new(url: ServerUrl) -> Server {
-        Server {
-            url,
-            idle: Vec::new(),
-            paused_until: None,
-            pause: limits::CLIENT_PAUSE_MIN,
-        }
-    }
-
-    /// It has answered well.
-    fn praise(&mut self, connection: Option<Connection>) {
-        self.paused_until = None;
-        self.pause = limits::CLIENT_PAUSE_MIN;
-        if self.idle.len() < limits::CLIENT_IDLE_CONNECTIONS_MAX {
-            self.idle.extend(connection);
-        }
-    }
-
-    /// It has failed.
-    fn blame(&mut self) {
-        self.idle.clear();
-        let now = Instant::now();
-        if self.paused_until.is_none_or(|until| until <= now) {
-            self.paused_until = Some(now + self.pause);
-            self.pause = (self.pause * 2).min(limits::CLIENT_PAUSE_MAX);
-        }
-    }
-}
-
-/// The run in an answer; nothing is believed that could not be so.
-fn run(answer: &Answer, count: u64) -> Result<Run, Failure> {
-    let body = answer.json()?;
-    let number = |key: &str| body.get(key).and_then(serde_json::Value::as_u64);
-    let run = number("first")
-        .zip(number("increment"))
-        .zip(number("count"));
-    let sound = run.filter(|((first, increment), counted)| {
-        let last = (count - 1)
-            .checked_mul(*increment)
-            .and_then(|distance| first.checked_add(distance));
-        *counted == count && *increment > 0 && last.is_some()
-    });
-    match sound {
-        Some(((first, increment), count)) => Ok(Run {
-            first,
-            increment,
-            count,
-        }),
-        None => Err(Failure::not_tickr("the tickets are not a run as asked for")),
     }
 }
 

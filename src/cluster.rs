@@ -2,19 +2,20 @@
 
 use std::fmt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::exchange;
 use crate::client::{Failure, ServerUrl, basic};
+use crate::foreign::printable;
 
 /// What all nodes of a cluster answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// One for each URL, in the order in which they were given.
     pub nodes: Vec<Node>,
-    /// What is wrong, in words; empty when all is well.
+    /// What is wrong, in words; empty if all is well.
     pub problems: Vec<String>,
 }
 
@@ -40,9 +41,14 @@ pub struct Status {
     pub last_ticket: Option<u64>,
     /// Tickets reserved ahead.
     pub reserve: u64,
+    /// Identifies the database server, the database and the counter row in it; `None` from servers
+    /// that do not report it.
+    pub database: Option<String>,
+    /// The epoch of the counter row.
+    pub epoch: Option<u64>,
     /// `serving`, or what keeps it from that.
     pub state: String,
-    /// What an operator should do about the state.
+    /// The reason for the state, and what an operator should do about it.
     pub detail: Option<String>,
     /// The version of Tickr.
     pub version: String,
@@ -90,6 +96,14 @@ impl Report {
     }
 }
 
+impl Status {
+    /// Whether the two may issue the same tickets; processes of one node share its database.
+    fn clashes_with(&self, other: &Status) -> bool {
+        let same_database = self.database.is_some() && self.database == other.database;
+        self.node_number == other.node_number && !same_database
+    }
+}
+
 impl Node {
     fn to_json(&self) -> Value {
         match &self.status {
@@ -101,6 +115,8 @@ impl Node {
                 "starting_offset": status.starting_offset,
                 "last_ticket": status.last_ticket,
                 "reserve": status.reserve,
+                "database": status.database,
+                "epoch": status.epoch,
                 "state": status.state,
                 "detail": status.detail,
                 "version": status.version,
@@ -177,12 +193,18 @@ fn status(
     timeout: Duration,
     authorization: Option<&str>,
 ) -> Result<Status, Failure> {
-    let (answer, _) = exchange::get(url, "/status", authorization, timeout, None)?;
+    let (answer, _) = exchange::get(
+        url,
+        "/status",
+        authorization,
+        Instant::now() + timeout,
+        None,
+    )?;
     let body = answer.json()?;
     let number = |key: &str| {
         let number = body.get(key).and_then(Value::as_u64);
         number.ok_or_else(|| Failure::NotTickr {
-            reason: format!("its status has no {key}"),
+            reason: format!("its status has no number {key}"),
         })
     };
     let text = |key: &str| body.get(key).and_then(Value::as_str).map(printable);
@@ -192,15 +214,12 @@ fn status(
         starting_offset: number("starting_offset")?,
         last_ticket: body.get("last_ticket").and_then(Value::as_u64),
         reserve: body.get("reserve").and_then(Value::as_u64).unwrap_or(0),
+        database: text("database"),
+        epoch: body.get("epoch").and_then(Value::as_u64),
         state: text("state").unwrap_or_else(|| "serving".to_owned()),
         detail: text("detail"),
         version: text("version").unwrap_or_else(|| "unknown".to_owned()),
     })
-}
-
-/// A node's words must not steer the terminal that shows them.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn problems(nodes: &[Node]) -> Vec<String> {
@@ -214,16 +233,24 @@ fn problems(nodes: &[Node]) -> Vec<String> {
     }
     for (index, (url, status)) in answered.iter().enumerate() {
         if status.state != "serving" {
-            let detail = status.detail.as_deref().unwrap_or("its log says why");
+            let detail = status.detail.as_deref().unwrap_or("see its log");
             problems.push(format!("{url} is {}: {detail}", status.state));
         }
-        let number = status.node_number;
-        let same = |(_, other): &&(&str, &Status)| other.node_number == number;
-        if let Some((other, _)) = answered[..index].iter().find(same) {
-            problems.push(format!(
-                "{other} and {url} share the node number {number}; unless they also share one \
-                 database, they hand out the same tickets"
-            ));
+        let clashes = |(_, other): &&(&str, &Status)| status.clashes_with(other);
+        if let Some((other_url, other)) = answered[..index].iter().find(clashes) {
+            let number = status.node_number;
+            let both_known = status.database.is_some() && other.database.is_some();
+            problems.push(match both_known {
+                true => format!(
+                    "{other_url} and {url} are both node {number} but use different databases, so \
+                     they issue the same tickets; stop one of them and give it a node number of \
+                     its own"
+                ),
+                false => format!(
+                    "{other_url} and {url} share the node number {number}; unless they also share \
+                     one database, they issue the same tickets"
+                ),
+            });
         }
         let (first_url, first) = answered[0];
         for (name, value, expected) in [
@@ -237,7 +264,7 @@ fn problems(nodes: &[Node]) -> Vec<String> {
             if value != expected {
                 problems.push(format!(
                     "{url} has {name} {value}, but {first_url} has {expected}; nodes of one \
-                     cluster must have the same, or they hand out the same tickets"
+                     cluster must agree on it, or they issue the same tickets"
                 ));
             }
         }
@@ -258,6 +285,8 @@ mod tests {
                 starting_offset,
                 last_ticket: None,
                 reserve: 0,
+                database: None,
+                epoch: None,
                 state: "serving".to_owned(),
                 detail: None,
                 version: "1".to_owned(),
@@ -269,6 +298,40 @@ mod tests {
     fn nodes_that_fit_together_are_no_problem() {
         let nodes = [node("a", 0, 4, 1), node("b", 1, 4, 1), node("c", 3, 4, 1)];
         assert_eq!(problems(&nodes), Vec::<String>::new());
+    }
+
+    #[test]
+    fn processes_of_one_node_share_a_database_and_other_nodes_do_not() {
+        let on = |url: &str, database: Option<&str>| {
+            let mut node = node(url, 1, 4, 1);
+            if let Ok(status) = &mut node.status {
+                status.database = database.map(str::to_owned);
+            }
+            node
+        };
+        for (databases, expected) in [
+            ([Some("x"), Some("x"), Some("x")], vec![]),
+            (
+                [Some("x"), Some("y"), Some("x")],
+                vec!["a and b are", "b and c are"],
+            ),
+            (
+                [Some("x"), None, Some("x")],
+                vec!["a and b share", "b and c share"],
+            ),
+            (
+                [None, None, Some("x")],
+                vec!["a and b share", "a and c share"],
+            ),
+        ] {
+            let [a, b, c] = databases;
+            let problems = problems(&[on("a", a), on("b", b), on("c", c)]);
+            let words: Vec<String> = problems
+                .iter()
+                .map(|problem| problem.split(' ').take(4).collect::<Vec<_>>().join(" "))
+                .collect();
+            assert_eq!(words, expected, "{databases:?}");
+        }
     }
 
     #[test]

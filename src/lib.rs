@@ -21,6 +21,7 @@
 //! | module | about |
 //! |---|---|
 //! | [`limits`] | every bound of the program |
+//! | [`foreign`] | text from elsewhere, made safe to show |
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`secret`] | passwords, and where they are read from |
 //! | [`moment`] | time as a number |
@@ -60,6 +61,7 @@ pub mod counter;
 pub mod database;
 #[cfg(feature = "server")]
 pub mod fault;
+pub mod foreign;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod limits;

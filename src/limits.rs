@@ -159,6 +159,8 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 pub const DATABASE_NAME_CHARS_MAX: usize = 64;
 /// Characters of a wrong value that an error repeats.
 pub const SHOWN_VALUE_CHARS_MAX: usize = 80;
+/// Characters of a text from elsewhere (a server's error, a version) that are shown.
+pub const FOREIGN_TEXT_CHARS_MAX: usize = 200;
 
 /// A private MySQL server must have created its system tables in this time.
 pub const LOCAL_INITIALISE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -181,8 +183,20 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// How long a client gives one server, from connecting to the last byte, unless told otherwise.
 pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Tickets that a client keeps at hand, unless told otherwise.
-pub const CLIENT_CACHE_TICKETS: u64 = 1000;
+/// Tickets that a client caches at most, unless told otherwise; how many it is depends on demand.
+pub const CLIENT_CACHE_TICKETS_MAX: u64 = 100_000;
+/// Tickets that a client caches before it knows the demand, and the least that a lull leaves.
+pub const CLIENT_CACHE_TICKETS_MIN: u64 = 16;
+/// Half of a client's cache should not last longer than this; if it does, the cache is halved.
+pub const CLIENT_LULL: Duration = Duration::from_secs(10);
+/// Threads that take from a client's cache without getting in each other's way.
+pub const CLIENT_SHARDS: usize = 16;
+/// Tickets that such a thread takes from the cache at once.
+pub const CLIENT_SHARD_TICKETS_MAX: u64 = 256;
+/// Nodes behind one address whose tickets a client checks for their order.
+pub const CLIENT_NODES_MAX: usize = 64;
+/// The latest answers of each node that a client checks for repeated tickets.
+pub const CLIENT_RUNS_REMEMBERED: usize = 32;
 /// Servers that a client can be given, and nodes that one cluster check asks.
 pub const CLIENT_SERVERS_MAX: usize = 256;
 /// Open connections that a client keeps for its next requests.
@@ -191,6 +205,8 @@ pub const CLIENT_IDLE_CONNECTIONS_MAX: usize = 8;
 pub const CLIENT_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Most header lines of an answer that a client takes.
 pub const CLIENT_HEADERS_MAX: usize = 64;
+/// Interim answers (1xx) that a client passes over before the final one.
+pub const CLIENT_INTERIM_ANSWERS_MAX: usize = 8;
 /// Longest body of an answer that a client takes; a batch comes as a range of some 60 bytes.
 pub const CLIENT_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Addresses of one host name that a client tries, one after the other.
@@ -211,6 +227,7 @@ pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 const _: () =
     assert!(DATABASE_CONNECT_TIMEOUT_MAX.as_millis() <= DATABASE_IO_TIMEOUT_MIN.as_millis());
+const _: () = assert!(CLIENT_CACHE_TICKETS_MIN <= CLIENT_CACHE_TICKETS_MAX);
 const _: () = assert!(HEAD_BYTES_MAX < INPUT_BYTES_MAX);
 const _: () = assert!(SMALL_BODY_BYTES_MAX < OUTPUT_BYTES_MAX as u64);
 const _: () = assert!(OUTPUT_BYTES_MAX <= PIECE_BYTES);

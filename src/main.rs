@@ -348,6 +348,7 @@ fn get(config: GetConfig) -> Result<(), Failure> {
         timeout: client.timeout,
         password: client.password.map(|password| password.expose().to_owned()),
         cache: 0,
+        ..client::Options::default()
     };
     let run = Client::with_options(client.servers, options)?.batch(count)?;
     let mut out = BufWriter::new(io::stdout().lock());

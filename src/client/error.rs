@@ -20,17 +20,16 @@ pub enum Error {
     EmptyBatch,
     /// Every server was tried and none gave tickets; trying again later is safe.
     Unavailable {
-        /// What each server came to, in the order in which they were tried.
+        /// What came of each server, in the order in which they were tried.
         attempts: Vec<Attempt>,
     },
-    /// A server has understood the request and refuses it; others were not asked, because they
-    /// would refuse it as well.
+    /// A server calls the request itself wrong; the others were not asked.
     Refused {
         /// The server's URL.
         server: String,
-        /// The HTTP status: 401 for a wrong password, 400 for a batch over the server's maximum.
+        /// The HTTP status: 400, as for a batch over the server's maximum.
         status: u16,
-        /// The server's explanation.
+        /// The server's explanation, fit to be shown; empty if there is none.
         detail: String,
     },
 }
@@ -63,7 +62,7 @@ pub enum Failure {
     Answered {
         /// The HTTP status.
         status: u16,
-        /// The server's explanation.
+        /// The server's explanation, fit to be shown; empty if there is none.
         detail: String,
     },
     /// It answered with something that no Tickr answers.
@@ -71,26 +70,16 @@ pub enum Failure {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// It issued tickets that it had issued before, or lower ones.
+    OutOfOrder {
+        /// The first of them.
+        first: u64,
+        /// A ticket that it had issued before.
+        issued: u64,
+    },
 }
 
 impl Failure {
-    /// The status and the explanation of an answer that is about the request and not about the
-    /// server: asking another one would be in vain.
-    pub(super) fn refusal(&self) -> Option<(u16, &str)> {
-        match self {
-            Failure::Answered { status, detail }
-                if *status < 500 && !matches!(status, 408 | 429) =>
-            {
-                Some((*status, detail))
-            }
-            Failure::Answered { .. }
-            | Failure::Unreachable { .. }
-            | Failure::Lost { .. }
-            | Failure::TimedOut
-            | Failure::NotTickr { .. } => None,
-        }
-    }
-
     pub(super) fn not_tickr(reason: impl Into<String>) -> Failure {
         Failure::NotTickr {
             reason: reason.into(),
@@ -118,14 +107,33 @@ impl Failure {
     }
 }
 
+/// A status, and the explanation if there is one.
+struct Response<'a>(u16, &'a str);
+
+impl fmt::Display for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Response(status, "") => write!(f, "responded {status}"),
+            Response(status, detail) => write!(f, "responded {status}: {detail}"),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Unreachable { reason } => write!(f, "can't be reached ({reason})"),
-            Failure::Lost { reason } => write!(f, "cut the connection ({reason})"),
+            Failure::Lost { reason } => write!(f, "closed the connection early ({reason})"),
             Failure::TimedOut => write!(f, "did not answer in time"),
-            Failure::Answered { status, detail } => write!(f, "answered {status}: {detail}"),
-            Failure::NotTickr { reason } => write!(f, "does not answer like Tickr: {reason}"),
+            Failure::Answered { status, detail } => write!(f, "{}", Response(*status, detail)),
+            Failure::NotTickr { reason } => {
+                write!(f, "did not respond like a Tickr server: {reason}")
+            }
+            Failure::OutOfOrder { first, issued } => write!(
+                f,
+                "issued {first} after {issued}, and tickets must not go backwards: its counter \
+                 may have been set back, or several processes share this address"
+            ),
         }
     }
 }
@@ -135,18 +143,17 @@ impl fmt::Display for Error {
         match self {
             Error::ServerCount => write!(
                 f,
-                "a client needs the URL of a server, and takes at most {}",
+                "a client needs at least one server and takes at most {}",
                 limits::CLIENT_SERVERS_MAX
             ),
             Error::Url(error) => write!(
                 f,
-                "the URL of a server can't be used: {error}; it should be http://HOST:PORT or \
-                 unix:PATH"
+                "invalid server URL: {error}; use http://HOST:PORT or unix:PATH"
             ),
-            Error::NoTimeout => write!(f, "a client's time-out must be above zero"),
-            Error::EmptyBatch => write!(f, "a batch of tickets holds at least one"),
+            Error::NoTimeout => write!(f, "the client's time-out must be greater than zero"),
+            Error::EmptyBatch => write!(f, "a batch must have at least one ticket"),
             Error::Unavailable { attempts } => {
-                write!(f, "no server gave tickets; it is safe to try again:")?;
+                write!(f, "no server issued tickets; it is safe to retry:")?;
                 for Attempt { server, failure } in attempts {
                     write!(f, "\n  {server} {failure}")?;
                 }
@@ -156,7 +163,7 @@ impl fmt::Display for Error {
                 server,
                 status,
                 detail,
-            } => write!(f, "{server} refuses the request ({status}): {detail}"),
+            } => write!(f, "{server} {}", Response(*status, detail)),
         }
     }
 }

@@ -1,41 +1,21 @@
 //! One request and its answer over a blocking socket, all within one deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+pub(crate) use super::answer::Answer;
+use super::answer::Reader;
 use super::error::Failure;
 use super::url::{Place, ServerUrl};
 use crate::limits;
-
-/// An answer, whatever its status.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The body as JSON, or what the error that it describes comes to (RFC 9457).
-    pub(crate) fn json(&self) -> Result<serde_json::Value, Failure> {
-        let body = serde_json::from_slice(&self.body);
-        if self.status == 200 {
-            return body.map_err(|_| Failure::not_tickr("the body is not JSON"));
-        }
-        let detail = body.ok().and_then(|problem: serde_json::Value| {
-            Some(problem.get("detail")?.as_str()?.to_owned())
-        });
-        Err(Failure::Answered {
-            status: self.status,
-            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
-        })
-    }
-}
 
 /// A connection that may be used for another request.
 #[derive(Debug)]
@@ -50,10 +30,9 @@ pub(crate) fn get(
     server: &ServerUrl,
     target: &str,
     authorization: Option<&str>,
-    timeout: Duration,
+    deadline: Instant,
     idle: Option<Connection>,
 ) -> Result<(Answer, Option<Connection>), Failure> {
-    let deadline = Instant::now() + timeout;
     let request = request(server, target, authorization);
     if let Some(connection) = idle {
         match exchange(connection, request.as_bytes(), deadline) {
@@ -88,78 +67,25 @@ fn exchange(
     stream
         .write_within(request, deadline)
         .map_err(|error| Failure::exchanging(&error))?;
-    let mut input = Vec::new();
-    let head = loop {
-        stream.read_within(&mut input, deadline)?;
-        if let Some(head) = Head::parse(&input)? {
-            break head;
-        }
-        if input.len() > limits::CLIENT_HEAD_BYTES_MAX {
-            return Err(Failure::not_tickr("the head has no end"));
-        }
-    };
-    let end = head.length + head.body_length;
-    while input.len() < end {
-        stream.read_within(&mut input, deadline)?;
-    }
-    let reusable = head.keep_alive && input.len() == end;
-    let answer = Answer {
-        status: head.status,
-        body: input[head.length..end].to_vec(),
-    };
-    Ok((answer, reusable.then_some(connection)))
-}
-
-/// What the head of an answer says.
-struct Head {
-    /// Of the head itself, in bytes.
-    length: usize,
-    status: u16,
-    body_length: usize,
-    keep_alive: bool,
-}
-
-impl Head {
-    /// `None` while the head is incomplete.
-    fn parse(input: &[u8]) -> Result<Option<Head>, Failure> {
-        let mut headers = [httparse::EMPTY_HEADER; limits::CLIENT_HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut headers);
-        let length = match response.parse(input) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(error) => return Err(Failure::not_tickr(format!("no HTTP/1 answer ({error})"))),
-        };
-        let mut head = Head {
-            length,
-            status: response.code.unwrap_or_default(),
-            body_length: 0,
-            keep_alive: response.version == Some(1),
-        };
-        let mut body_length = None;
-        for header in response.headers.iter() {
-            let value = header.value.trim_ascii();
-            if header.name.eq_ignore_ascii_case("content-length") {
-                let length = str::from_utf8(value)
-                    .ok()
-                    .and_then(|text| text.parse().ok());
-                if length.is_none() || body_length.replace(length).is_some() {
-                    return Err(Failure::not_tickr("no single valid Content-Length"));
+    let mut reader = Reader::default();
+    let mut buffer = [0; 4096];
+    let answer = loop {
+        let read = stream.read_within(&mut buffer, deadline);
+        match read.and_then(|count| reader.push(&buffer[..count])) {
+            Ok(None) => {}
+            Ok(Some(answer)) => break answer,
+            // What became of the explanation matters less than the status.
+            Err(failure) => match reader.status() {
+                None | Some(200) => return Err(failure),
+                Some(status) => {
+                    let detail = String::new();
+                    return Err(Failure::Answered { status, detail });
                 }
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                return Err(Failure::not_tickr("the body comes in chunks"));
-            } else if header.name.eq_ignore_ascii_case("connection") {
-                let mut tokens = value.split(|byte| *byte == b',');
-                head.keep_alive &=
-                    !tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
-            }
+            },
         }
-        match body_length.flatten() {
-            Some(length) if length <= limits::CLIENT_BODY_BYTES_MAX => head.body_length = length,
-            Some(_) => return Err(Failure::not_tickr("the body is too long")),
-            None => return Err(Failure::not_tickr("there is no Content-Length")),
-        }
-        Ok(Some(head))
-    }
+    };
+    let reusable = answer.reusable;
+    Ok((answer, reusable.then_some(connection)))
 }
 
 #[derive(Debug)]
@@ -199,19 +125,18 @@ impl Stream {
         Ok(())
     }
 
-    /// Appends what one read gives, at least one byte.
-    fn read_within(&mut self, input: &mut Vec<u8>, deadline: Instant) -> Result<(), Failure> {
-        let mut buffer = [0; 4096];
+    /// What one read gives, at least one byte.
+    fn read_within(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, Failure> {
         let mut read = || loop {
             let timeout = Some(left(deadline)?);
             let read = match self {
                 Stream::Tcp(stream) => {
                     stream.set_read_timeout(timeout)?;
-                    stream.read(&mut buffer)
+                    stream.read(buffer)
                 }
                 Stream::Unix(stream) => {
                     stream.set_read_timeout(timeout)?;
-                    stream.read(&mut buffer)
+                    stream.read(buffer)
                 }
             };
             match read {
@@ -221,23 +146,22 @@ impl Stream {
         };
         match read() {
             Ok(0) => Err(Failure::Lost {
-                reason: "it ended before the answer did".to_owned(),
+                reason: "end of stream".to_owned(),
             }),
-            Ok(count) => {
-                input.extend_from_slice(&buffer[..count]);
-                Ok(())
-            }
+            Ok(count) => Ok(count),
             Err(error) => Err(Failure::exchanging(&error)),
         }
     }
 }
 
-/// Tries the addresses of a host in the resolver's order. The resolver has time-outs of its own.
+/// Tries the addresses of a host in the resolver's order; one that is silent leaves time for the
+/// next.
 fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(ErrorKind::NotFound, "the host has no address");
-    let addresses = (host, port).to_socket_addrs()?;
-    for address in addresses.take(limits::CLIENT_ADDRESSES_MAX) {
-        match TcpStream::connect_timeout(&address, left(deadline)?) {
+    let mut failed = io::Error::new(ErrorKind::NotFound, "the host name has no address");
+    let addresses = addresses(host, port, deadline)?;
+    for (index, address) in addresses.iter().enumerate() {
+        let untried = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(address, left(deadline)? / untried) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
@@ -246,6 +170,26 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream
         }
     }
     Err(failed)
+}
+
+/// The resolver has time-outs of its own, longer than ours; a thread is left behind with them.
+fn addresses(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let host = host.to_owned();
+    let resolve = move || {
+        let addresses = (host.as_str(), port).to_socket_addrs();
+        let addresses = addresses.map(|all| all.take(limits::CLIENT_ADDRESSES_MAX).collect());
+        // Nobody listens after the deadline.
+        let _ = sender.send(addresses);
+    };
+    thread::Builder::new()
+        .name("tickr-resolver".to_owned())
+        .spawn(resolve)?;
+    let resolved = receiver.recv_timeout(left(deadline)?);
+    resolved.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
 /// A server that accepts nobody lets its clients wait in `connect`; the send time-out bounds that

@@ -100,12 +100,12 @@ pub enum InvalidUrl {
 impl fmt::Display for InvalidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = match self {
-            InvalidUrl::NoScheme => "begins with neither http:// nor unix:",
-            InvalidUrl::Tls => "asks for TLS, which Tickr leaves to a proxy beside it",
-            InvalidUrl::Credentials => "has a user name or a password in it, where others see it",
-            InvalidUrl::NoPath => "has no path behind unix:",
-            InvalidUrl::PathTooLong => "is longer than the path of a Unix socket can be",
-            InvalidUrl::Path => "has a path, a query or a fragment behind the port",
+            InvalidUrl::NoScheme => "starts with neither http:// nor unix:",
+            InvalidUrl::Tls => "asks for TLS, which Tickr leaves to a proxy in front of it",
+            InvalidUrl::Credentials => "contains a user name or password, which others could see",
+            InvalidUrl::NoPath => "has no path after unix:",
+            InvalidUrl::PathTooLong => "is too long for the path of a Unix socket",
+            InvalidUrl::Path => "has a path, query or fragment after the port",
             InvalidUrl::Host => "has no valid host",
             InvalidUrl::Port => "has no valid port",
         };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,12 @@ const LATENESS: Duration = Duration::from_secs(5);
 enum Manner {
     /// Answers every request with these bytes.
     Answers(String),
-    /// Answers one request with these bytes, does not say that it closes, and closes.
-    AnswersOnce(String),
+    /// Issues what is asked for, at most so many tickets at once: 100, 104, …
+    Issues(u64),
+    /// Issues like this once, does not say that it closes, and closes.
+    IssuesOnce,
+    /// The first of a run for each request, in this order; all of its connections together.
+    IssuesFrom(Vec<u64>),
     /// Reads a request and closes.
     Cuts,
     /// Reads and stays silent.
@@ -54,6 +58,25 @@ fn busy_answer() -> String {
     answer("503 Service Unavailable", DETAIL)
 }
 
+/// A run of five tickets.
+fn run_from(first: u64) -> Run {
+    Run {
+        first,
+        increment: 4,
+        count: 5,
+    }
+}
+
+fn range(run: Run) -> String {
+    let Run {
+        first,
+        increment,
+        count,
+    } = run;
+    let body = format!(r#"{{"first":{first},"increment":{increment},"count":{count}}}"#);
+    answer("200 OK", &body)
+}
+
 /// A server of the test's own on a free port, and how many connections it has seen.
 struct Peer {
     address: SocketAddr,
@@ -66,11 +89,12 @@ impl Peer {
         let address = listener.local_addr().expect("it has an address");
         let connections = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&connections);
+        let requests = Arc::new(AtomicU64::new(0));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 seen.fetch_add(1, Ordering::SeqCst);
-                let manner = manner.clone();
-                thread::spawn(move || serve(stream, &manner));
+                let (manner, requests) = (manner.clone(), Arc::clone(&requests));
+                thread::spawn(move || serve(stream, &manner, &requests));
             }
         });
         Peer {
@@ -88,17 +112,29 @@ impl Peer {
     }
 }
 
-fn serve(mut stream: TcpStream, manner: &Manner) {
+/// `steps` counts the tickets that were issued, or the requests.
+fn serve(mut stream: TcpStream, manner: &Manner, steps: &AtomicU64) {
     let mut buffer = [0; 4096];
     // A request of the client fits in one segment.
-    while let Ok(1..) = stream.read(&mut buffer) {
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        let request = String::from_utf8_lossy(&buffer[..length]);
+        let count = request.split(['/', '?']).nth(3).expect("a count");
+        let count: u64 = count.parse().expect("a number");
         let answer = match manner {
-            Manner::Answers(answer) | Manner::AnswersOnce(answer) => answer,
+            Manner::Answers(answer) => answer.clone(),
+            Manner::Issues(most) if count > *most => answer("400 Bad Request", DETAIL),
+            Manner::Issues(_) | Manner::IssuesOnce => range(Run {
+                count,
+                ..run_from(100 + 4 * steps.fetch_add(count, Ordering::SeqCst))
+            }),
+            Manner::IssuesFrom(firsts) => {
+                let index = steps.fetch_add(1, Ordering::SeqCst) as usize;
+                range(run_from(firsts[index]))
+            }
             Manner::Cuts => return,
             Manner::Hangs => continue,
         };
-        if stream.write_all(answer.as_bytes()).is_err() || matches!(manner, Manner::AnswersOnce(_))
-        {
+        if stream.write_all(answer.as_bytes()).is_err() || matches!(manner, Manner::IssuesOnce) {
             return;
         }
     }
@@ -140,22 +176,123 @@ fn refusing() -> String {
 
 #[test]
 fn whatever_ails_a_server_the_next_one_is_asked_and_the_ailing_one_comes_last() {
-    let good = Peer::new(Manner::Answers(good_answer()));
-    let expected = Run {
-        first: 100,
-        increment: 4,
-        count: 5,
-    };
-    for manner in [Manner::Answers(busy_answer()), Manner::Cuts, Manner::Hangs] {
+    let chunked = "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for manner in [
+        Manner::Answers(busy_answer()),
+        Manner::Answers("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n".to_owned()),
+        Manner::Answers(answer("401 Unauthorized", DETAIL)),
+        Manner::Answers(chunked.to_owned()),
+        Manner::Answers("HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+        Manner::Answers(answer("200 OK", "<!doctype html>")),
+        Manner::Answers(answer("200 OK", r#"{"status":"ok"}"#)),
+        Manner::Answers("220 mail.example.com ESMTP\r\n".to_owned()),
+        Manner::Cuts,
+        Manner::Hangs,
+    ] {
+        let good = Peer::new(Manner::Issues(5));
         let ailing = Peer::new(manner);
         let client = client(&[&ailing.url(), &good.url()], 0);
-        assert_eq!(client.batch(5), Ok(expected));
-        assert_eq!(client.batch(5), Ok(expected));
+        assert_eq!(client.batch(5), Ok(run_from(100)));
+        assert_eq!(client.batch(5), Ok(run_from(120)));
         assert_eq!(ailing.connections(), 1, "it is left alone for a while");
     }
+    let good = Peer::new(Manner::Issues(5));
     let ailing = [refusing(), "unix:/nonexistent/tickr.sock".to_owned()];
     let client = client(&[&ailing[0], &ailing[1], &good.url()], 0);
-    assert_eq!(client.batch(5), Ok(expected));
+    assert_eq!(client.batch(5), Ok(run_from(100)));
+}
+
+#[test]
+fn interim_answers_and_chunks_are_understood() {
+    let split = GOOD.split_at(10);
+    let (first, second) = (split.0.len(), split.1.len());
+    let whole = format!(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+         {first:x}\r\n{}\r\n{second:x}\r\n{}\r\n0\r\n\r\n",
+        split.0, split.1
+    );
+    let peer = Peer::new(Manner::Answers(whole));
+    assert_eq!(client(&[&peer.url()], 0).batch(5), Ok(run_from(100)));
+}
+
+#[test]
+fn the_last_error_names_every_server_and_what_it_said_on_one_line() {
+    let steering = r#"{"detail":"come\u001b[2J\nlater"}"#;
+    let servers = [
+        Manner::Answers(answer("503 Service Unavailable", steering)),
+        Manner::Answers(answer("404 Not Found", "<html>")),
+        Manner::Cuts,
+    ]
+    .map(|manner| Peer::new(manner).url());
+    let urls: Vec<&str> = servers.iter().map(String::as_str).collect();
+    let error = client(&urls, 0).batch(5).expect_err("none has tickets");
+    let said = error.to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = [
+        "no server issued tickets; it is safe to retry:".to_owned(),
+        format!("  {} responded 503: come\\u{{1b}}[2J later", servers[0]),
+        format!("  {} responded 404", servers[1]),
+        format!("  {} closed the connection early", servers[2]),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{said}");
+    for (line, words) in lines.iter().zip(&expected) {
+        assert!(line.starts_with(words), "{said}");
+    }
+}
+
+#[test]
+fn tickets_that_go_backwards_or_come_again_are_refused_and_the_next_server_is_asked() {
+    for firsts in [vec![500, 480, 100], vec![500, 500, 500]] {
+        let (broken, good) = (
+            Peer::new(Manner::IssuesFrom(firsts.clone())),
+            Peer::new(Manner::Issues(5)),
+        );
+        let with_next = client(&[&broken.url(), &good.url()], 0);
+        assert_eq!(with_next.batch(5), Ok(run_from(500)));
+        assert_eq!(with_next.batch(5), Ok(run_from(100)), "{firsts:?}");
+        assert_eq!(broken.connections(), 2, "a new connection had its chance");
+        let broken = Peer::new(Manner::IssuesFrom(firsts.clone()));
+        let alone = client(&[&broken.url()], 0);
+        assert!(alone.batch(5).is_ok());
+        let refused = alone.batch(5).expect_err("nobody else is there");
+        assert!(
+            refused.to_string().contains("must not go backwards"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_successor_behind_the_same_address_is_found_over_a_new_connection() {
+    // The second answer is that of the predecessor, whose reserve is older.
+    let peer = Peer::new(Manner::IssuesFrom(vec![500, 100, 600, 700]));
+    let client = client(&[&peer.url()], 0);
+    for first in [500, 600, 700] {
+        assert_eq!(client.batch(5), Ok(run_from(first)));
+    }
+}
+
+#[test]
+fn processes_that_share_an_address_issue_in_any_order_but_never_twice() {
+    let peer = Peer::new(Manner::IssuesFrom(vec![500, 100, 516, 100]));
+    let options = Options {
+        timeout: PATIENCE,
+        check_order: false,
+        ..Options::default()
+    };
+    let client = Client::with_options([url(&peer.url())], options).expect("a client");
+    assert_eq!(client.batch(5), Ok(run_from(500)));
+    assert_eq!(client.batch(5), Ok(run_from(100)));
+    assert!(client.batch(5).is_err(), "516 has been issued");
+}
+
+#[test]
+fn a_cache_asks_for_no_more_than_a_server_issues_at_once() {
+    let peer = Peer::new(Manner::Issues(5));
+    let client = client_within(PATIENCE, &[&peer.url()], 1_000);
+    for index in 0..100 {
+        assert_eq!(client.next(), Ok(100 + 4 * index));
+    }
 }
 
 #[test]
@@ -185,6 +322,7 @@ fn answers_that_are_not_tickr_s_are_never_taken_for_tickets() {
         good_answer().replace("\r\n\r\n", "\r\nContent-Length: 37\r\n\r\n"),
         good_answer().replace("Content-Length: ", "Content-Length: 9999999"),
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n".to_owned(),
         ok("pong"),
         ok("[1,2,3,4,5]"),
         ok(r#"{"first":1,"increment":1,"count":4}"#),
@@ -201,7 +339,7 @@ fn answers_that_are_not_tickr_s_are_never_taken_for_tickets() {
 #[test]
 fn a_refusal_is_not_taken_to_the_next_server() {
     let refusing = Peer::new(Manner::Answers(answer("400 Bad Request", DETAIL)));
-    let good = Peer::new(Manner::Answers(good_answer()));
+    let good = Peer::new(Manner::Issues(5));
     for cache in [0, 100] {
         let client = client(&[&refusing.url(), &good.url()], cache);
         let refused = Error::Refused {
@@ -217,8 +355,8 @@ fn a_refusal_is_not_taken_to_the_next_server() {
 
 #[test]
 fn a_connection_is_used_again_and_one_that_was_closed_meanwhile_is_replaced() {
-    let good = Peer::new(Manner::Answers(good_answer()));
-    let hasty = Peer::new(Manner::AnswersOnce(good_answer()));
+    let good = Peer::new(Manner::Issues(5));
+    let hasty = Peer::new(Manner::IssuesOnce);
     let [to_good, to_hasty] = [&good, &hasty].map(|peer| client(&[&peer.url()], 0));
     for _ in 0..5 {
         assert!(to_good.batch(5).is_ok());
@@ -316,16 +454,20 @@ fn tickets_at_hand_outlast_the_servers() {
     let server = format!("unix:{}", tickr.unix().display());
     let client = client_within(PATIENCE, &[&server], 100);
     assert_eq!(client.next(), Ok(54_313_001));
-    assert_eq!(database.counter(), 101, "a hundred were fetched at once");
+    let fetched = database.counter() - 1;
+    assert!(
+        (2..=100).contains(&fetched),
+        "{fetched} were fetched at once"
+    );
     tickr.stop();
-    for index in 1..100 {
+    for index in 1..fetched {
         assert_eq!(client.next(), Ok(54_313_001 + index * 4));
     }
     assert!(matches!(client.next(), Err(Error::Unavailable { .. })));
 }
 
 #[test]
-fn a_password_is_sent_and_a_wrong_one_is_a_refusal() {
+fn a_password_is_sent_and_a_wrong_one_gets_no_tickets() {
     let database = Database::create();
     let tickr = Tickr::serve_under(&[], &database, &[("TICKR_HTTP_AUTH_PASSWORD", "pass:wörd")]);
     let with = |password: Option<&str>| {
@@ -340,8 +482,8 @@ fn a_password_is_sent_and_a_wrong_one_is_a_refusal() {
     };
     assert!(with(Some("pass:wörd")).batch(1).is_ok());
     for password in [None, Some("word")] {
-        let refused = with(password).batch(1);
-        assert!(matches!(refused, Err(Error::Refused { status: 401, .. })));
+        let refused = with(password).batch(1).expect_err("it is wrong");
+        assert!(refused.to_string().contains("responded 401"), "{refused}");
     }
     tickr.stop();
 }
