@@ -23,7 +23,8 @@
 //! | [`limits`] | every bound of the program |
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`moment`] | time as a number |
-//! | [`fault`], [`counter`] | what can go wrong with the database; the row and what can be asked of it |
+//! | [`fault`] | what can go wrong with the database |
+//! | [`counter`] | the counter row, and what can be asked of it |
 //! | [`socket`] | TCP and Unix sockets behind one type |
 //! | [`timer`] | waits shorter than a millisecond |
 //! | [`http`] | bytes to requests, routes, answers to bytes, one client's state |
