@@ -173,7 +173,7 @@ impl Witness {
                 self.on_tickets(run, count, issued, lease, now)
             }
             (Answer::Status, Ask::Status) => Ok(()),
-            (Answer::Refused(Refusal::Unavailable), _) if matches!(after, "serving" | "starting") => {
+            (Answer::Refused(Refusal::Unavailable), _) if after == "serving" => {
                 broken("the verdict is true", format!("{after} refuses"))
             }
             (Answer::Refused(_), _) => Ok(()),

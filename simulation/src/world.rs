@@ -115,6 +115,8 @@ struct Process {
     /// What its state file has held, newest last.
     file: Vec<Memory>,
     next_connection: u64,
+    /// Wake-ups in a row that changed nothing.
+    idle_wakes: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -139,7 +141,6 @@ struct Answer {
 struct Flight {
     process: usize,
     incarnation: u64,
-    worker: usize,
     session: Option<usize>,
     job: Job,
     fate: Fate,
@@ -774,7 +775,6 @@ impl<'a> World<'a> {
         let flight = Flight {
             process,
             incarnation: self.processes[process].incarnation,
-            worker: job.worker,
             session,
             job,
             fate,
@@ -1230,7 +1230,14 @@ impl<'a> World<'a> {
             return broken("no busy loop", format!("at {now:?} it asks for {wake:?}"));
         }
         let own = &mut self.processes[process];
-        if completions + jobs == 0 && before.is_some_and(|before| before == own.allocator) {
+        // One may be in vain, when what it was for can't be done any more; two are a loop.
+        own.idle_wakes = match before {
+            Some(before) if completions + jobs == 0 && before == own.allocator => {
+                own.idle_wakes + 1
+            }
+            _ => 0,
+        };
+        if own.idle_wakes > 1 {
             return broken("a wake-up changes something", format!("not at {now:?}"));
         }
         let memory = own.allocator.memory();
@@ -1392,6 +1399,7 @@ impl Process {
             inbox: Vec::new(),
             file: Vec::new(),
             next_connection: 0,
+            idle_wakes: 0,
             options,
         }
     }

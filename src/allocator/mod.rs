@@ -745,6 +745,11 @@ impl Allocator {
         if flight.kind == Kind::Connect {
             self.reach.hurry(now);
         }
+        // With no number left there is no reservation to try: reading is all that there is.
+        let proof = match self.room() {
+            0 => Proof::Reservation,
+            _ => proof,
+        };
         if let Some(away) = self.reach.succeed(proof, flight.issued, now) {
             self.note(Event::Available(away));
         }
