@@ -1061,7 +1061,10 @@ impl<'a> World<'a> {
             outcome: Outcome { id: job.id, found },
             doubled: false,
         };
-        let at = self.now + fate.answer_after;
+        let at = match self.calm {
+            true => self.now + fate.answer_after.min(SECOND),
+            false => self.now + fate.answer_after,
+        };
         self.plan(at, Due::Answer(answer.clone()));
         if fate.doubled {
             let again = at + self.tape.millis(&[0, 1, 20, 3_000]);
