@@ -122,7 +122,9 @@ impl Witness {
                 || view.id < memory.id
         };
         let open = view.owner == Owner::Here && view.mark <= view.id && !view.read_only;
-        if behind(&floor) || (!open && !behind(&memory)) {
+        // A question from before a later one found the row closed says nothing any more.
+        let is_old = Some(asked) < self.void_before;
+        if behind(&floor) || (!open && !is_old && !behind(&memory)) {
             self.void_before = self.void_before.max(Some(asked));
             self.confirmed = None;
         } else if open && !behind(&memory) {
@@ -167,7 +169,8 @@ impl Witness {
         let [before, after] = verdicts;
         match (answer, pending.ask) {
             (Answer::Tickets(run), Ask::Tickets(count)) => {
-                if !matches!(before, "serving" | "degraded") {
+                // An outage may just have been waited through: a late block is overtaken.
+                if !matches!(before, "serving" | "degraded" | "unavailable") {
                     return broken("the verdict is true", format!("{before} has served"));
                 }
                 self.on_tickets(run, count, issued, lease, now)

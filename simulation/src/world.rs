@@ -117,6 +117,8 @@ struct Process {
     next_connection: u64,
     /// Wake-ups in a row that changed nothing.
     idle_wakes: u32,
+    /// Jobs that go wrong, and are not answered yet.
+    troubled: Vec<JobId>,
 }
 
 #[derive(Clone, Debug)]
@@ -424,7 +426,6 @@ impl<'a> World<'a> {
         self.note(|| format!("process {process} is continued"));
         let own = &mut self.processes[process];
         own.stopped = false;
-        own.clean = Some(self.now);
         own.witness.on_continue(self.now);
         let inbox = std::mem::take(&mut own.inbox);
         // The loop looks at the clock before it looks at what has come, or after.
@@ -444,7 +445,7 @@ impl<'a> World<'a> {
         self.counts.count("process: cut off");
         let own = &mut self.processes[process];
         own.cut = !own.cut;
-        own.clean = (!own.cut).then_some(self.now);
+        own.clean = None;
         self.note(|| format!("process {process} is cut off, or no longer"));
         Ok(())
     }
@@ -887,7 +888,9 @@ impl<'a> World<'a> {
             }
         });
         if !matches!(choice, 7 | 8) {
-            self.processes[process].clean = None;
+            let own = &mut self.processes[process];
+            own.clean = None;
+            own.troubled.push(job.id);
         }
         fate
     }
@@ -1089,9 +1092,14 @@ impl<'a> World<'a> {
         let now = self.now;
         let own = &mut self.processes[process];
         let memory = own.allocator.memory();
+        let hung = own.allocator.status().hung;
+        own.allocator.on_outcome(outcome.clone(), now);
+        // What a thread says that was given up is not heard.
+        let is_heard = own.allocator.status().hung == hung;
         if !doubled {
             let job = outcome.id;
             match &outcome.found {
+                _ if !is_heard => {}
                 Ok(Found::Connected { view, .. })
                 | Ok(Found::Read { view, .. })
                 | Ok(Found::Refused { view })
@@ -1109,17 +1117,18 @@ impl<'a> World<'a> {
                     _ => {}
                 }
             }
-            if !own.cut {
+            own.troubled.retain(|troubled| *troubled != job);
+            if !own.cut && own.troubled.is_empty() {
                 own.clean = own.clean.or(Some(now));
             }
         }
-        own.allocator.on_outcome(outcome, now);
         self.turn(process, Cause::Stimulus)
     }
 
     /// It can't be relied on to know the row for a while.
     fn doubt(&mut self, process: usize) {
-        self.processes[process].clean = Some(self.now);
+        let own = &mut self.processes[process];
+        own.clean = own.clean.map(|_| self.now);
     }
 
     fn clean(&self) -> [Option<Moment>; 4] {
@@ -1403,6 +1412,7 @@ impl Process {
             file: Vec::new(),
             next_connection: 0,
             idle_wakes: 0,
+            troubled: Vec::new(),
             options,
         }
     }
