@@ -180,7 +180,10 @@ impl Witness {
                 broken("the verdict is true", format!("{after} refuses"))
             }
             (Answer::Refused(_), _) => Ok(()),
-            _ => broken("one final answer", format!("{answer:?} to {:?}", pending.ask)),
+            _ => broken(
+                "one final answer",
+                format!("{answer:?} to {:?}", pending.ask),
+            ),
         }
     }
 

@@ -10,6 +10,7 @@ pub const EXPECTED: &[&str] = &[
     "answer: timed out",
     "answer: unavailable",
     "assumption: a stale row is reached first by who knows more",
+    "assumption: an advance begins anew after a fail-over",
     "assumption: an old primary is fenced",
     "assumption: past covers the absent",
     "client: disconnected",

