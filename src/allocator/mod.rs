@@ -317,10 +317,12 @@ impl Allocator {
                 return Next::Ready(Completion { id, answer });
             }
         }
-        match self.queue.wake_at() {
-            Some(at) => Next::At(at),
-            None => Next::Idle,
-        }
+        let Some(expires) = self.queue.wake_at() else {
+            return Next::Idle;
+        };
+        let in_vain = self.reach.outage().map(|outage| outage.since + self.timeout);
+        let in_vain = in_vain.filter(|at| *at > now);
+        Next::At(in_vain.map_or(expires, |at| at.min(expires)))
     }
 
     /// The next thing to ask the database. It counts as given out from here on.
@@ -747,6 +749,11 @@ impl Allocator {
         if flight.kind == Kind::Connect {
             self.reach.hurry(now);
         }
+        // With no number left there is no reservation to try: reading is all that there is.
+        let proof = match self.room() {
+            0 => Proof::Reservation,
+            _ => proof,
+        };
         if let Some(away) = self.reach.succeed(proof, flight.issued, now) {
             self.note(Event::Available(away));
         }

@@ -113,6 +113,8 @@ impl Permit {
         now: Moment,
     ) -> Change {
         if floor.is_ahead_of(view.epoch, view.id) {
+            // Its numbers may be out all the same, for when this row is forgotten as well.
+            self.memory.id = self.memory.id.max(view.id);
             // Also when somebody with a smaller memory has closed it: the mark gathers all.
             self.close_due = view.mark < self.memory.id || view.mark <= view.id;
             let behind = Closing::Behind {

@@ -1,0 +1,101 @@
+//! `make simulate`: histories from seeds, as many as fit into the time, on every processor.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tickr_simulation::counts::Counts;
+use tickr_simulation::tape::{expand, shrink};
+use tickr_simulation::world::history;
+
+#[derive(Default)]
+struct Sum {
+    histories: u64,
+    steps: u64,
+    advances: [u64; 16],
+    counts: Counts,
+    failed: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    // A panic of the allocator is a finding, not a message.
+    std::panic::set_hook(Box::new(|_| {}));
+    if let Some(seed) = number("SIMULATE_SEED") {
+        return replay(seed);
+    }
+    let seconds = number("SIMULATE_SECONDS").unwrap_or(60);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let base = clock.map_or(1, |time| time.as_secs()) << 24;
+    let (next, stop) = (AtomicU64::new(base), AtomicBool::new(false));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut sum = Sum::default();
+    std::thread::scope(|scope| {
+        let work = || search(&next, &stop, until);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            let part = thread.join().expect("a search ends");
+            sum.histories += part.histories;
+            sum.steps += part.steps;
+            sum.counts.add(&part.counts);
+            sum.failed = sum.failed.or(part.failed);
+            for (all, own) in sum.advances.iter_mut().zip(part.advances) {
+                *all += own;
+            }
+        }
+    });
+    for (name, count) in &sum.counts.0 {
+        println!("{count:>12} {name}");
+    }
+    println!("advances until everybody served: {:?}", sum.advances);
+    println!("{} histories, {} steps", sum.histories, sum.steps);
+    if let Some(seed) = sum.failed {
+        return replay(seed);
+    }
+    let missing = sum.counts.missing();
+    if !missing.is_empty() {
+        println!("never entered: {missing:?}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn search(next: &AtomicU64, stop: &AtomicBool, until: Instant) -> Sum {
+    let mut sum = Sum::default();
+    while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        let one = history(&expand(seed), false);
+        sum.histories += 1;
+        sum.steps += one.steps;
+        sum.advances[one.advances.min(15)] += 1;
+        sum.counts.add(&one.counts);
+        if one.verdict.is_err() {
+            sum.failed = Some(seed);
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+    sum
+}
+
+/// Runs the history of one seed, and shows the smallest that breaks the same law.
+fn replay(seed: u64) -> ExitCode {
+    let tape = expand(seed);
+    let whole = history(&tape, false);
+    let Err(violation) = whole.verdict else {
+        println!("seed {seed}: lawful, digest {:016x}", whole.digest);
+        return ExitCode::SUCCESS;
+    };
+    let breaks_it = |tape: &[u8]| {
+        let other = history(tape, false).verdict;
+        other.is_err_and(|other| other.law == violation.law)
+    };
+    let small = history(&shrink(tape, breaks_it), true);
+    for line in &small.trace {
+        println!("{line}");
+    }
+    let found = small.verdict.expect_err("it still breaks the law");
+    println!("VIOLATION {}: {}", found.law, found.detail);
+    println!("SIMULATE_SEED={seed} repeats it");
+    ExitCode::FAILURE
+}
