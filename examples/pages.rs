@@ -1,0 +1,241 @@
+//! Writes the man pages into a folder: one for each command, and `tickr.env.5` for the settings.
+//! They are made of the command line and the table of settings, so they cannot fall behind.
+//!
+//! ```sh
+//! cargo run --example pages -- target/man
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use tickr::settings::{self, Absent, Group, Setting};
+
+#[allow(
+    dead_code,
+    reason = "the commands are described here, and run elsewhere"
+)]
+#[path = "../src/cli.rs"]
+mod cli;
+
+/// What the settings are for, and where they may stand.
+const ENV_ABOUT: &str = "\
+Tickr is configured by environment variables. As a service it reads them from /etc/tickr/tickr.env, \
+one NAME=value on each line; lines that start with # are comments, and a value with spaces stands \
+in double quotes. Each setting is also a flag of the commands that use it, and the flag wins. An \
+empty value counts as none. The service reads the file when it starts: restart it after a change.";
+
+/// The settings of a server and of those who ask one.
+const GROUPS: [Group; 6] = [
+    settings::DATABASE,
+    settings::POOL,
+    settings::NUMBERING,
+    settings::HTTP,
+    settings::LOGGING,
+    settings::CLIENT,
+];
+
+const EXIT_STATUS: [(&str, &str); 3] = [
+    ("0", "Success."),
+    ("1", "The command failed while it ran, or found a problem."),
+    (
+        "2",
+        "Usage or settings are invalid; nothing was changed. Under systemd such a service is not \
+         started again.",
+    ),
+];
+
+/// What people type, by page.
+const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
+    (
+        "tickr",
+        &[
+            ("tickr dev", "Try it with a private MySQL server."),
+            (
+                "curl http://127.0.0.1:8080/tickets/create",
+                "Ask it for a ticket.",
+            ),
+        ],
+    ),
+    (
+        "tickr-serve",
+        &[(
+            "sh -c 'set -a; . /etc/tickr/tickr.env; exec tickr serve'",
+            "Serve in the foreground with the settings of the service.",
+        )],
+    ),
+    (
+        "tickr-db-create",
+        &[(
+            "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db create'",
+            "Create what the service needs, with its settings.",
+        )],
+    ),
+    (
+        "tickr-db-check",
+        &[(
+            "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db check'",
+            "Check the database of the service.",
+        )],
+    ),
+    (
+        "tickr-get",
+        &[
+            ("tickr get --server http://127.0.0.1:8080", "One ticket."),
+            (
+                "tickr get 5 --server unix:/run/tickr.sock",
+                "Five, over a Unix socket.",
+            ),
+        ],
+    ),
+    (
+        "tickr-cluster-check",
+        &[(
+            "tickr cluster check http://tickr-0:8080 http://tickr-1:8080",
+            "Check two nodes.",
+        )],
+    ),
+    (
+        "tickr-dev",
+        &[(
+            "tickr dev --data-dir /tmp/tickr",
+            "Keep the data somewhere else.",
+        )],
+    ),
+    (
+        "tickr-completions",
+        &[(
+            "tickr completions bash > ~/.local/share/bash-completion/completions/tickr",
+            "Completions for one user's bash.",
+        )],
+    ),
+];
+
+fn main() -> io::Result<()> {
+    let Some(folder) = std::env::args_os().nth(1) else {
+        return Err(io::Error::other("name the folder for the man pages"));
+    };
+    let folder = Path::new(&folder);
+    fs::create_dir_all(folder)?;
+    let mut tickr = cli::command().disable_help_subcommand(true);
+    tickr.build();
+    let mut names = Vec::new();
+    page_names(&tickr, &mut names);
+    write_pages(&tickr, &names, folder)?;
+    fs::write(folder.join("tickr.env.5"), settings_page().to_roff())
+}
+
+/// The name of a command's page: `tickr-db-create`.
+fn page_name(command: &clap::Command) -> String {
+    command
+        .get_display_name()
+        .unwrap_or(command.get_name())
+        .to_owned()
+}
+
+fn page_names(command: &clap::Command, names: &mut Vec<String>) {
+    names.push(page_name(command));
+    for inner in shown(command) {
+        page_names(inner, names);
+    }
+}
+
+fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    command
+        .get_subcommands()
+        .filter(|inner| !inner.is_hide_set())
+}
+
+fn write_pages(command: &clap::Command, names: &[String], folder: &Path) -> io::Result<()> {
+    let name = page_name(command);
+    let page = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .source(concat!("tickr ", env!("CARGO_PKG_VERSION")))
+        .manual("Tickr");
+    let mut out = Vec::new();
+    page.render_title(&mut out)?;
+    page.render_name_section(&mut out)?;
+    page.render_synopsis_section(&mut out)?;
+    page.render_description_section(&mut out)?;
+    page.render_options_section(&mut out)?;
+    if command.has_subcommands() {
+        page.render_subcommands_section(&mut out)?;
+    }
+    if command.get_after_help().is_some() {
+        page.render_extra_section(&mut out)?;
+    }
+    ending(&name, names).to_writer(&mut out)?;
+    fs::write(folder.join(format!("{name}.1")), out)?;
+    shown(command).try_for_each(|inner| write_pages(inner, names, folder))
+}
+
+/// What clap knows nothing of.
+fn ending(name: &str, names: &[String]) -> Roff {
+    let mut roff = Roff::new();
+    if let Some((_, examples)) = EXAMPLES.iter().find(|(page, _)| *page == name) {
+        roff.control("SH", ["EXAMPLES"]);
+        for (typed, does) in *examples {
+            roff.control("TP", [])
+                .text([bold(*typed)])
+                .text([roman(*does)]);
+        }
+    }
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in EXIT_STATUS {
+        roff.control("TP", [])
+            .text([bold(code)])
+            .text([roman(meaning)]);
+    }
+    roff.control("SH", ["SEE ALSO"]);
+    let mut others: Vec<Inline> = Vec::new();
+    for other in names.iter().filter(|other| *other != name) {
+        others.extend([bold(other.as_str()), roman("(1), ")]);
+    }
+    others.extend([bold("tickr.env"), roman("(5)")]);
+    roff.text(others);
+    roff
+}
+
+fn settings_page() -> Roff {
+    let mut roff = Roff::new();
+    let source = concat!("tickr ", env!("CARGO_PKG_VERSION"));
+    roff.control("TH", ["TICKR.ENV", "5", "", source, "Tickr"])
+        .control("SH", ["NAME"])
+        .text([roman("tickr.env - settings of Tickr")])
+        .control("SH", ["SYNOPSIS"])
+        .text([italic("/etc/tickr/tickr.env")])
+        .control("SH", ["DESCRIPTION"])
+        .text([roman(ENV_ABOUT)]);
+    for group in GROUPS {
+        roff.control("SH", [group.heading.to_uppercase().as_str()]);
+        for setting in group.settings {
+            describe(setting, &mut roff);
+        }
+    }
+    roff.control("SH", ["SEE ALSO"]).text([
+        bold("tickr-serve"),
+        roman("(1), "),
+        bold("systemd.exec"),
+        roman("(5)"),
+    ]);
+    roff
+}
+
+fn describe(setting: &Setting, roff: &mut Roff) {
+    let Some(variable) = setting.variable else {
+        return;
+    };
+    let absent = match setting.absent {
+        Absent::Mistake => "Required.".to_owned(),
+        Absent::Default(value) => format!("Default: {value}."),
+        Absent::Unset => "Optional.".to_owned(),
+    };
+    roff.control("TP", [])
+        .text([bold(variable), roman("="), italic(setting.value_name)])
+        .text([roman(format!(
+            "{}. Value: {}. {absent}",
+            setting.about, setting.expects
+        ))]);
+}
