@@ -1,5 +1,6 @@
-//! Writes the man pages into a folder: one for each command, and `tickr.env.5` for the settings.
-//! They are made of the command line and the table of settings, so they cannot fall behind.
+//! Writes the man pages into a folder, one for each command and `tickr.env.5` for the settings, and
+//! beside them `tickr.env`, the file of settings that packages install. All are made of the command
+//! line and the table of settings, so they cannot fall behind.
 //!
 //! ```sh
 //! cargo run --example pages -- target/man
@@ -124,7 +125,8 @@ fn main() -> io::Result<()> {
     let mut names = Vec::new();
     page_names(&tickr, &mut names);
     write_pages(&tickr, &names, folder)?;
-    fs::write(folder.join("tickr.env.5"), settings_page().to_roff())
+    fs::write(folder.join("tickr.env.5"), settings_page().to_roff())?;
+    fs::write(folder.join("tickr.env"), settings_file())
 }
 
 /// The name of a command's page: `tickr-db-create`.
@@ -238,4 +240,51 @@ fn describe(setting: &Setting, roff: &mut Roff) {
             "{}. Value: {}. {absent}",
             setting.about, setting.expects
         ))]);
+}
+
+/// Required settings are empty, so that a start names those that were forgotten; the others are
+/// comments with their defaults.
+fn settings_file() -> String {
+    let mut file = String::from(
+        "# Settings of Tickr, one NAME=value on each line; see tickr.env(5). After a change:\n\
+         # systemctl restart tickr\n",
+    );
+    for group in GROUPS
+        .iter()
+        .filter(|group| group.heading != settings::CLIENT.heading)
+    {
+        file.push_str(&format!("\n## {}\n", group.heading));
+        for setting in group.settings {
+            let Some(variable) = setting.variable else {
+                continue;
+            };
+            let text = format!("{}. Value: {}.", setting.about, setting.expects);
+            file.push('\n');
+            for line in wrapped(&text, 96) {
+                file.push_str(&format!("# {line}\n"));
+            }
+            file.push_str(&match setting.absent {
+                Absent::Mistake => format!("{variable}=\n"),
+                Absent::Default(value) => format!("#{variable}={value}\n"),
+                Absent::Unset => format!("#{variable}=\n"),
+            });
+        }
+    }
+    file
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.len() + 1 + word.len() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
