@@ -15,7 +15,7 @@ HUNT_SEED ?=
 TARGET ?= x86_64-unknown-linux-musl
 
 .PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt \
-	hunt-proof galera dist deb check-deb deny
+	hunt-proof galera dist deb check-deb check-image deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,10 @@ deb: dist ## The same as a Debian package
 check-deb: ## Lint the package of `make deb`; install, upgrade and purge it in a fresh Debian
 	.ci/install package
 	.ci/check-deb
+
+check-image: dist ## Start the image's root file system in a namespace and ask it for a ticket
+	.ci/install mysql image
+	.ci/check-image
 
 deny: ## Check the licences, sources and duplicates of the dependencies
 	.ci/install linker deny
