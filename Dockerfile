@@ -1,23 +1,18 @@
-# Tickr alone, without a MySQL server. Everything that a node needs comes from TICKR_* variables:
+# Tickr alone, without a MySQL server: the static program and nothing else. Everything that a node
+# needs comes from TICKR_* variables:
 #
-#   docker build -t tickr .
+#   make dist
+#   docker build --tag tickr .
 #   docker run --rm tickr serve --help
+#
+# Tried without Docker: `.ci/check-image` lays the same root file system out and asks it for a
+# ticket in a namespace, as user 10001, read-only. The build by Docker itself has not been run.
 
-FROM rust:1-slim-bookworm AS build
-WORKDIR /tickr
-COPY Cargo.toml Cargo.lock README.md ./
-COPY src src
-COPY sql sql
-# Tests and benchmarks are named in the manifest, and not needed here.
-COPY tests tests
-COPY benches benches
-RUN cargo build --release --locked --bin tickr
-
-FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tickr \
-    && install --directory --owner=tickr --group=tickr --mode=2750 /run/tickr
-COPY --from=build /tickr/target/release/tickr /usr/local/bin/tickr
-USER 10001
+FROM scratch
+COPY target/dist/image/usr/ /usr/
+COPY --chown=10001:10001 target/dist/image/run/tickr/ /run/tickr/
+USER 10001:10001
+ENV PATH=/usr/bin
 ENV TICKR_LISTEN=0.0.0.0:8080,unix:/run/tickr/tickr.sock
 EXPOSE 8080
 # Healthy: the node serves. TICKR_HTTP_AUTH_PASSWORD holds for the check as well.

@@ -11,14 +11,20 @@ SOAK_SECONDS ?= 600
 HUNT_SECONDS ?= 600
 HUNT_SEED ?=
 
-.PHONY: help run test check-deploy check-clients fuzz bench bench-quick bench-client instructions soak hunt hunt-proof galera
+# What `make dist` and `make deb` build for.
+TARGET ?= x86_64-unknown-linux-musl
+
+.PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt \
+	hunt-proof galera bench-client simulate dist deb check-deb check-image deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## Serve tickets on 127.0.0.1:8080 from a private MySQL server in .tickr/
-	.ci/install linker mysql
-	cargo run --release -- dev
+	.ci/install linker
+	# The database server is installed while the compiler works.
+	.ci/install mysql & cargo build --profile quick && wait $$!
+	target/quick/tickr dev
 
 test: ## Check the format, lint, and run all tests
 	.ci/install linker mysql lints
@@ -73,3 +79,22 @@ hunt-proof: ## Break the program in three ways; the hunt must find each
 galera: ## Hunt on a cluster of three servers, all writing, for HUNT_SECONDS
 	.ci/install linker mysql galera
 	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) .ci/galera
+
+dist: ## Build the static program and all that goes with it into target/dist/
+	.ci/install linker static sbom
+	.ci/dist $(TARGET)
+
+deb: dist ## The same as a Debian package
+	.ci/deb $(TARGET)
+
+check-deb: ## Lint the package of `make deb`; install, upgrade and purge it in a fresh Debian
+	.ci/install package
+	.ci/check-deb
+
+check-image: dist ## Start the image's root file system in a namespace and ask it for a ticket
+	.ci/install mysql image
+	.ci/check-image
+
+deny: ## Check the licences, sources and duplicates of the dependencies
+	.ci/install linker deny
+	cargo deny --locked check bans licenses sources

@@ -36,7 +36,7 @@ use tickr::socket::{Address, BindError, Listener};
 use tickr::state::{self, StateFile};
 use tickr::ticket::{Numbering, Origin};
 
-use crate::cli::Command;
+use self::cli::Command;
 
 mod cli;
 
@@ -122,6 +122,11 @@ const COMMANDS: &[Command<Job>] = &[
     },
 ];
 
+/// Everything that can be typed.
+pub(crate) fn command_line() -> clap::Command {
+    cli::command_line(COMMANDS)
+}
+
 /// A command whose settings have been read.
 struct Job {
     /// What it logs; `None` when it has nothing to log.
@@ -157,7 +162,7 @@ impl Job {
 }
 
 fn main() -> ExitCode {
-    let matches = match cli::command_line(COMMANDS).try_get_matches() {
+    let matches = match command_line().try_get_matches() {
         Ok(matches) => matches,
         Err(answer) => {
             // The help and the version are answers as well; a closed pipe is not our concern.
@@ -451,7 +456,7 @@ fn cluster_check(config: ClusterConfig) -> Result<(), Failure> {
 
 fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    let mut command_line = cli::command_line(COMMANDS);
+    let mut command_line = command_line();
     clap_complete::generate(shell, &mut command_line, "tickr", &mut script);
     let mut out = io::stdout().lock();
     printed(out.write_all(&script).and_then(|()| out.flush()))

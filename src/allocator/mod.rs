@@ -320,7 +320,10 @@ impl Allocator {
         let Some(expires) = self.queue.wake_at() else {
             return Next::Idle;
         };
-        let in_vain = self.reach.outage().map(|outage| outage.since + self.timeout);
+        let in_vain = self
+            .reach
+            .outage()
+            .map(|outage| outage.since + self.timeout);
         let in_vain = in_vain.filter(|at| *at > now);
         Next::At(in_vain.map_or(expires, |at| at.min(expires)))
     }
