@@ -381,7 +381,11 @@ impl Allocator {
                         self.on_view(&view, flight, now);
                         self.on_success(flight, Proof::Any, now);
                     }
-                    Found::Closed { view } => self.on_view(&view, flight, now),
+                    Found::Closed { view } => {
+                        self.on_view(&view, flight, now);
+                        // What a server does not take is offered again after the next read.
+                        self.permit.close_due = false;
+                    }
                     Found::Refused { view } => self.on_refused(outcome.id, &view, flight, now),
                     Found::Reserved { last } => self.on_reserved(outcome.id, last, flight, now),
                 }
@@ -692,6 +696,10 @@ impl Allocator {
         };
         if let Some(session) = flight.session {
             self.pool.leave(worker, session, left, false);
+        }
+        if flight.kind == Kind::Close {
+            // The next session finds the row behind as well: connecting must not become a loop.
+            self.pool.rest(worker, now + reach::PAUSE_MAX);
         }
         self.judge(worker, flight, fault, now);
     }
