@@ -447,6 +447,7 @@ impl Allocator {
         if !self.prefetch.is_zero() {
             self.rate.measure(now);
             if self.asked_at + IDLE_RESERVE <= now {
+                self.rate = RateEstimate::default();
                 let dropped = self.stock.clear();
                 self.note_dropped(dropped);
             }
