@@ -7,11 +7,15 @@ FUZZ_SECONDS ?= 60
 # Seconds that `make soak` runs.
 SOAK_SECONDS ?= 600
 
+# Seconds that `make simulate` searches, and the seed that it repeats (none: new ones).
+SIMULATE_SECONDS ?= 60
+SIMULATE_SEED ?=
+
 # Seconds that `make hunt` hunts, and the seed that it repeats (none: a new one).
 HUNT_SECONDS ?= 600
 HUNT_SEED ?=
 
-.PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt hunt-proof galera
+.PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt hunt-proof galera simulate simulate-proof explore
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -69,3 +73,18 @@ hunt-proof: ## Break the program in three ways; the hunt must find each
 galera: ## Hunt on a cluster of three servers, all writing, for HUNT_SECONDS
 	.ci/install linker mysql galera
 	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) .ci/galera
+
+simulate: ## Try the allocator on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
+	.ci/install linker
+	cd simulation && cargo build --release
+	cd simulation && $(if $(SIMULATE_SEED),SIMULATE_SEED=$(SIMULATE_SEED)) \
+		SIMULATE_SECONDS=$(SIMULATE_SECONDS) target/release/simulate
+
+simulate-proof: ## Break the allocator in each way of tests/sabotage; the simulator must find each
+	.ci/install linker
+	.ci/simulate-proof 60
+
+explore: ## Every history of two servers, two processes and an operator, to a depth
+	.ci/install linker
+	cd simulation && cargo build --release
+	cd simulation && target/release/explore
