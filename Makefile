@@ -7,6 +7,10 @@ FUZZ_SECONDS ?= 60
 # Seconds that `make soak` runs.
 SOAK_SECONDS ?= 600
 
+# Seconds that `make simulate` searches, and the seed that it repeats (none: new ones).
+SIMULATE_SECONDS ?= 60
+SIMULATE_SEED ?=
+
 # Seconds that `make hunt` hunts, and the seed that it repeats (none: a new one).
 HUNT_SECONDS ?= 600
 HUNT_SEED ?=
@@ -15,7 +19,7 @@ HUNT_SEED ?=
 TARGET ?= x86_64-unknown-linux-musl
 
 .PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt \
-	hunt-proof galera bench-client simulate dist deb check-deb check-image deny
+	hunt-proof galera bench-client simulate simulate-proof explore dist deb check-deb check-image deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -19,6 +19,8 @@ use crate::tape::Tape;
 const SECOND: Duration = Duration::from_secs(1);
 /// More at one moment is a busy loop.
 const STEPS_PER_TURN_MAX: usize = 400;
+/// More in a second, for no request, is one as well.
+const JOBS_PER_SECOND_MAX: usize = 100;
 /// The operator opens a row that the living have closed once more, at most so often.
 const ADVANCES_MAX: usize = 12;
 
@@ -63,6 +65,8 @@ struct World<'a> {
     numbering: Numbering,
     margin: u64,
     lease: Duration,
+    /// Closing a row on a read-only server is an error, not 0 rows.
+    says_read_only: bool,
     /// Of 256 jobs, so many go wrong.
     weather: u16,
     servers: Vec<Server>,
@@ -115,6 +119,9 @@ struct Process {
     next_connection: u64,
     /// Wake-ups in a row that changed nothing.
     idle_wakes: u32,
+    /// The second that began then, and the jobs in it, since the newest request.
+    second: Moment,
+    second_jobs: usize,
     /// Jobs that go wrong, and are not answered yet.
     troubled: Vec<JobId>,
 }
@@ -207,6 +214,7 @@ impl<'a> World<'a> {
             numbering,
             margin: tape.pick(&[10, 100, 1]),
             lease,
+            says_read_only: tape.chance(128),
             weather: tape.pick(&[0, 4, 16, 48, 96]),
             servers: (0..count)
                 .map(|index| Server::new(index, row, lease, now))
@@ -312,6 +320,7 @@ impl<'a> World<'a> {
         let now = self.now;
         let own = &mut self.processes[process];
         own.next_connection += 1;
+        own.second_jobs = 0;
         let id = RequestId {
             connection: own.next_connection / 2,
             sequence: own.next_connection,
@@ -772,6 +781,13 @@ impl<'a> World<'a> {
         let known = own.allocator.memory();
         own.witness.on_job(&job, known, self.now)?;
         own.doing[job.worker] = Some(job.id);
+        if own.second + SECOND < self.now {
+            (own.second, own.second_jobs) = (self.now, 0);
+        }
+        own.second_jobs += 1;
+        if own.second_jobs > JOBS_PER_SECOND_MAX {
+            return broken("no busy loop", format!("{:?} and so on", job.task));
+        }
         let session = own.workers[job.worker];
         if let Task::Connect { replaces } = job.task {
             own.workers[job.worker] = None;
@@ -954,6 +970,8 @@ impl<'a> World<'a> {
                 );
                 let knew = is_current || !self.stale[server].stands;
                 if !may || !knew {
+                    // Its attempts are no loop of its own making.
+                    self.processes[flight.process].second_jobs = 0;
                     self.counts
                         .count("assumption: a stale row is reached first by who knows more");
                     return self.answer(flight, Err(Fault::new(FaultKind::Lost, "kept away")));
@@ -974,6 +992,9 @@ impl<'a> World<'a> {
                         witness.on_commit(flight.job.id, last, count, epoch);
                     }
                 }
+            }
+            Task::Close { .. } if self.servers[server].read_only && self.says_read_only => {
+                return self.answer(flight, Err(Fault::new(FaultKind::ReadOnly, "")));
             }
             Task::Close { memory } => {
                 let closed = self.servers[server].close(&memory, now);
@@ -1238,7 +1259,7 @@ impl<'a> World<'a> {
                 let is_early = cause == Cause::Poke && planned.is_none_or(|at| at > now);
                 let reserves = matches!(job.task, Task::Reserve { .. });
                 // With prefetch, looking at the demand more often changes what is wanted.
-                if is_early && !(reserves && !own.options.prefetch.is_zero()) {
+                if is_early && (!reserves || own.options.prefetch.is_zero()) {
                     return broken("no lost wake", format!("{job:?} would have come later"));
                 }
                 self.issue(process, job)?;
@@ -1423,6 +1444,8 @@ impl Process {
             file: Vec::new(),
             next_connection: 0,
             idle_wakes: 0,
+            second: now,
+            second_jobs: 0,
             troubled: Vec::new(),
             options,
         }

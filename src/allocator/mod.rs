@@ -386,7 +386,11 @@ impl Allocator {
                         self.on_view(&view, flight, now);
                         self.on_success(flight, Proof::Any, now);
                     }
-                    Found::Closed { view } => self.on_view(&view, flight, now),
+                    Found::Closed { view } => {
+                        self.on_view(&view, flight, now);
+                        // What a server does not take is offered again after the next read.
+                        self.permit.close_due = false;
+                    }
                     Found::Refused { view } => self.on_refused(outcome.id, &view, flight, now),
                     Found::Reserved { last } => self.on_reserved(outcome.id, last, flight, now),
                 }
@@ -448,6 +452,7 @@ impl Allocator {
         if !self.prefetch.is_zero() {
             self.rate.measure(now);
             if self.asked_at + IDLE_RESERVE <= now {
+                self.rate = RateEstimate::default();
                 let dropped = self.stock.clear();
                 self.note_dropped(dropped);
             }
@@ -697,6 +702,10 @@ impl Allocator {
         };
         if let Some(session) = flight.session {
             self.pool.leave(worker, session, left, false);
+        }
+        if flight.kind == Kind::Close {
+            // The next session finds the row behind as well: connecting must not become a loop.
+            self.pool.rest(worker, now + reach::PAUSE_MAX);
         }
         self.judge(worker, flight, fault, now);
     }

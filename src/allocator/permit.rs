@@ -116,7 +116,9 @@ impl Permit {
             // Its numbers may be out all the same, for when this row is forgotten as well.
             self.memory.id = self.memory.id.max(view.id);
             // Also when somebody with a smaller memory has closed it: the mark gathers all.
-            self.close_due = view.mark < self.memory.id || view.mark <= view.id;
+            let is_closed = view.mark >= self.memory.id && view.mark > view.id;
+            // A read-only server takes no mark, and moves no counter either.
+            self.close_due = !is_closed && !view.read_only;
             let behind = Closing::Behind {
                 memory: self.memory,
                 epoch: view.epoch,
