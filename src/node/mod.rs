@@ -161,14 +161,14 @@ impl Node {
         }
         // Before those who come now: what has landed is for those who waited.
         self.complete(now);
-        let mut work = std::mem::take(&mut self.work);
-        for id in work.drain(..) {
-            self.serve(io, id, now);
+        // Whoever has more to do than its share is queued behind them.
+        let known = self.work.len();
+        for at in 0..known {
+            self.serve(io, self.work[at], now);
         }
+        self.work.drain(..known);
         // Who is idle, and who has left, shows only now; newcomers may need their room.
         self.accept(io, now);
-        work.append(&mut self.work);
-        self.work = work;
         let mut next_job = self.allocator.next_job(now);
         while let Next::Ready(job) = next_job {
             io.submit(job);

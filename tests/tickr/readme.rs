@@ -105,7 +105,7 @@ fn the_first_commands_of_the_readme_answer_what_it_says() {
         panic!("one curl line for each kind of socket, not {typed:?}");
     };
     let makefile = fs::read_to_string(root.join("Makefile")).expect("there is a Makefile");
-    assert!(readme.contains("\nmake run\n") && makefile.contains("cargo run --release -- dev"));
+    assert!(readme.contains("\nmake run\n") && makefile.contains("target/quick/tickr dev"));
 
     let folder = scratch();
     let dev = Dev::start(folder.path());
