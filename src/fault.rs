@@ -2,10 +2,9 @@
 //! what the server or the operating system said of it, which is only ever shown.
 
 use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 
-/// Characters of a foreign text that a fault repeats.
-const SAID_CHARS_MAX: usize = 200;
+use crate::foreign;
 
 /// Something that kept the database from doing what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -356,35 +355,13 @@ impl fmt::Display for Fault {
         let (before, after) = sentence.split_once("{said}").unwrap_or((sentence, ""));
         f.write_str(before)?;
         if !self.said.is_empty() {
-            write!(f, " ({})", Foreign(&self.said))?;
+            write!(f, " ({})", foreign::printable(&self.said))?;
         }
         f.write_str(after)
     }
 }
 
 impl Error for Fault {}
-
-/// A text from elsewhere, cut to a bearable length, and without what a terminal would obey.
-#[derive(Clone, Copy, Debug)]
-pub struct Foreign<'a>(pub &'a str);
-
-impl fmt::Display for Foreign<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, character) in self.0.chars().enumerate() {
-            match character {
-                _ if index == SAID_CHARS_MAX => return f.write_char('…'),
-                '\u{200e}'
-                | '\u{200f}'
-                | '\u{061c}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => write!(f, "{}", character.escape_unicode())?,
-                _ if character.is_control() => write!(f, "{}", character.escape_default())?,
-                _ => f.write_char(character)?,
-            }
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -396,13 +373,5 @@ mod tests {
         assert!(silent.starts_with("MySQL is shutting down; "), "{silent}");
         let said = Fault::new(FaultKind::ShuttingDown, "bye").to_string();
         assert!(said.starts_with("MySQL is shutting down (bye); "), "{said}");
-    }
-
-    #[test]
-    fn foreign_text_is_harmless_and_bounded() {
-        let text = format!("\u{1b}[2Jred\u{202e}{}", "x".repeat(1000));
-        let shown = Foreign(&text).to_string();
-        assert!(shown.starts_with("\\u{1b}[2Jred\\u{202e}xxx"), "{shown}");
-        assert!(shown.ends_with("x…") && shown.len() < 250, "{shown}");
     }
 }

@@ -139,7 +139,7 @@ impl fmt::Display for Report {
         let number = |value: Option<u64>| value.map_or("none".to_owned(), |n| n.to_string());
         let stored = self.stored.map_or("none".to_owned(), |n| n.to_string());
         let engine = self.engine.as_deref().unwrap_or("none");
-        let foreign = crate::fault::Foreign;
+        let foreign = |text: &str| crate::foreign::printable(text);
         writeln!(f, "server            {}", foreign(&self.server_version))?;
         writeln!(f, "identity          {}", foreign(&self.server_identity))?;
         writeln!(f, "engine            {}", foreign(engine))?;

@@ -26,7 +26,7 @@ pub struct ColumnReport {
 impl fmt::Display for ColumnReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |value: Option<u64>| value.map_or("none".to_owned(), |n| n.to_string());
-        let foreign = crate::fault::Foreign;
+        let foreign = |text: &str| crate::foreign::printable(text);
         writeln!(f, "column            {}", foreign(&self.name))?;
         writeln!(f, "type              {}", foreign(&self.kind))?;
         writeln!(f, "highest           {}", number(self.highest))?;
