@@ -263,6 +263,11 @@ impl Witness {
         Ok(())
     }
 
+    /// Since it was last seen closed.
+    pub fn has_seen_it_open(&self) -> bool {
+        self.confirmed.is_some()
+    }
+
     pub fn is_waiting_for(&self, id: RequestId) -> bool {
         self.pending.contains_key(&id)
     }

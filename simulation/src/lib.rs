@@ -4,5 +4,6 @@ pub mod assumptions;
 pub mod checker;
 pub mod counts;
 pub mod database;
+pub mod explorer;
 pub mod tape;
 pub mod world;
