@@ -102,3 +102,18 @@ check-image: dist ## Start the image's root file system in a namespace and ask i
 deny: ## Check the licences, sources and duplicates of the dependencies
 	.ci/install linker deny
 	cargo deny --locked check bans licenses sources
+
+simulate: ## Try the allocator on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
+	.ci/install linker
+	cd simulation && cargo build --release
+	cd simulation && $(if $(SIMULATE_SEED),SIMULATE_SEED=$(SIMULATE_SEED)) \
+		SIMULATE_SECONDS=$(SIMULATE_SECONDS) target/release/simulate
+
+simulate-proof: ## Break the allocator in each way of tests/sabotage; the simulator must find each
+	.ci/install linker
+	.ci/simulate-proof 60
+
+explore: ## Every history of two servers, two processes and an operator, to a depth
+	.ci/install linker
+	cd simulation && cargo build --release
+	cd simulation && target/release/explore

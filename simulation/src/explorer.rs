@@ -484,7 +484,11 @@ impl State {
         }
         let closed = self.operator.map(|(epoch, at)| (epoch, self.now.since(at)));
         for server in &self.servers {
-            let _ = write!(text, "{:?}{}{}", server.row, server.read_only, server.fenced);
+            let _ = write!(
+                text,
+                "{:?}{}{}",
+                server.row, server.read_only, server.fenced
+            );
             if self.failovers == 0 && server.index == self.primary {
                 let rows = server.log.iter().rev().take(3).map(|commit| commit.row);
                 let _ = write!(text, "{:?}", rows.collect::<Vec<_>>());
@@ -514,10 +518,19 @@ impl State {
 
 /// Copies a state's text with moments relative to now and with names by their rank.
 fn canonical(raw: &str, now: Moment, text: &mut String) {
-    const NAMES: [&str; 5] = ["JobId(", "connection: ", "replaces: Some(", "used: ", "uses: "];
+    const NAMES: [&str; 5] = [
+        "JobId(",
+        "connection: ",
+        "replaces: Some(",
+        "used: ",
+        "uses: ",
+    ];
     let number = |at: usize| {
         let digits = raw[at..].bytes().take_while(u8::is_ascii_digit).count();
-        raw[at..at + digits].parse::<u64>().ok().map(|it| (it, at + digits))
+        raw[at..at + digits]
+            .parse::<u64>()
+            .ok()
+            .map(|it| (it, at + digits))
     };
     let class = |name: usize| match name {
         0 => 0,

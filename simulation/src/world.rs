@@ -1297,7 +1297,10 @@ impl<'a> World<'a> {
         }
         self.counts.count(verdict_name(name));
         if name == "serving" && !own.witness.has_seen_it_open() {
-            return broken("the verdict is true", "serving, and the row was not seen open");
+            return broken(
+                "the verdict is true",
+                "serving, and the row was not seen open",
+            );
         }
         if name == "serving" && !own.allocator.status().database_up {
             return broken("the verdict is true", "serving, and the database is down");
