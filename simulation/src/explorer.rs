@@ -8,6 +8,7 @@
 //! begins anew after a fail-over.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -26,8 +27,8 @@ const MARGIN: u64 = 2;
 const PROCESSES: usize = 2;
 const POOL: usize = 2;
 /// How often each may happen in one history.
-const REQUESTS_MAX: u8 = 3;
-const TICKS_MAX: u8 = 4;
+const REQUESTS_MAX: u8 = 2;
+const TICKS_MAX: u8 = 3;
 const FAILOVERS_MAX: u8 = 2;
 const LOST_MAX: u8 = 1;
 
@@ -56,6 +57,7 @@ enum Step {
     Lose(usize, usize),
     FailOver {
         loses: usize,
+        fences: bool,
     },
     OperatorCloses,
     OperatorOpens,
@@ -91,6 +93,7 @@ struct Process {
     flights: Vec<Flight>,
     last: u64,
     memory: Memory,
+    requests: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -101,46 +104,86 @@ struct Flight {
     found: Option<Result<Found, FaultKind>>,
 }
 
+/// Where an exploration begins: steps that are taken first, whatever they count.
+#[derive(Clone, Copy, Debug)]
+pub enum Chapter {
+    /// Both processes have connected, and nothing has happened.
+    Fresh,
+    /// A block is in flight from before a fail-over that has lost it.
+    FailedOver,
+    /// And the new primary has been opened.
+    Advanced,
+}
+
+/// All of them.
+pub const CHAPTERS: [Chapter; 3] = [Chapter::Fresh, Chapter::FailedOver, Chapter::Advanced];
+
+impl Chapter {
+    fn steps(self) -> &'static [Step] {
+        const STEPS: [Step; 7] = [
+            Step::Request(0),
+            Step::Execute(0, 0),
+            Step::Request(1),
+            Step::FailOver {
+                loses: 1,
+                fences: false,
+            },
+            Step::OperatorCloses,
+            Step::Lease,
+            Step::OperatorOpens,
+        ];
+        match self {
+            Chapter::Fresh => &[],
+            Chapter::FailedOver => &STEPS[..4],
+            Chapter::Advanced => &STEPS,
+        }
+    }
+}
+
 /// Explores breadth-first to this depth.
-pub fn explore(depth_max: usize) -> Report {
+pub fn explore(chapter: Chapter, depth_max: usize) -> Report {
     let mut report = Report::default();
-    let start = State::new();
-    let mut seen: HashMap<u64, (u64, Step)> = HashMap::new();
+    let mut start = State::new();
+    for step in chapter.steps() {
+        if let Err(violation) = start.perform(*step) {
+            report.violation = Some((violation, vec![format!("{step:?}")]));
+            return report;
+        }
+    }
+    (start.requests, start.ticks) = (0, 0);
+    let mut seen = Seen::new();
     let start_key = start.key();
     seen.insert(start_key, (start_key, Step::Second));
     let mut level = vec![(start_key, start)];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     for depth in 1..=depth_max {
+        let share = level.len().div_ceil(threads).max(1);
+        let parts: Vec<Vec<Successor>> = std::thread::scope(|scope| {
+            let parts = level.chunks(share);
+            let parts = parts.map(|part| scope.spawn(|| successors(part, &seen)));
+            let parts: Vec<_> = parts.collect();
+            let parts = parts.into_iter();
+            parts.map(|part| part.join().expect("it ends")).collect()
+        });
         let mut next = Vec::new();
-        for (key, state) in level {
-            for step in state.steps() {
-                report.steps += 1;
-                let mut after = state.clone();
-                let result = after.perform(step);
-                if let Err(violation) = result {
-                    let mut path = vec![format!("{step:?}")];
-                    let mut at = key;
-                    while at != start_key {
-                        let (parent, step) = seen[&at];
-                        path.push(format!("{step:?}"));
-                        at = parent;
-                    }
-                    path.reverse();
-                    report.violation = Some((violation, path));
+        for successor in parts.into_iter().flatten() {
+            report.steps += 1;
+            let Successor { from, step, to } = successor;
+            let (key, state) = match to {
+                Ok(Some(to)) => to,
+                Ok(None) => continue,
+                Err(violation) => {
+                    report.violation = Some((violation, path(&seen, start_key, from, step)));
                     return report;
                 }
-                report.tickets = report.tickets.max(after.issued.len());
-                if report.held_at.is_none() && after.holds_the_path() {
-                    report.held_at = Some(depth);
-                }
-                let after_key = after.key();
-                if let std::collections::hash_map::Entry::Vacant(entry) = seen.entry(after_key) {
-                    entry.insert((key, step));
-                    if depth < depth_max {
-                        next.push((after_key, after));
-                    } else {
-                        report.states += 1;
-                    }
-                }
+            };
+            report.tickets = report.tickets.max(state.issued.len());
+            if report.held_at.is_none() && state.holds_the_path() {
+                report.held_at = Some(depth);
+            }
+            if let Entry::Vacant(entry) = seen.entry(key) {
+                entry.insert((from, step));
+                next.push((key, *state));
             }
         }
         report.depth = depth;
@@ -149,6 +192,43 @@ pub fn explore(depth_max: usize) -> Report {
     }
     report.states = seen.len();
     report
+}
+
+type Seen = HashMap<u64, (u64, Step)>;
+
+/// What a step leads to; `None` when that is known.
+struct Successor {
+    from: u64,
+    step: Step,
+    to: Result<Option<(u64, Box<State>)>, String>,
+}
+
+fn successors(level: &[(u64, State)], seen: &Seen) -> Vec<Successor> {
+    let mut found = Vec::new();
+    for (from, state) in level {
+        for step in state.steps() {
+            let mut after = state.clone();
+            let to = after.perform(step).map(|()| {
+                let key = after.key();
+                (!seen.contains_key(&key)).then(|| (key, Box::new(after)))
+            });
+            let from = *from;
+            found.push(Successor { from, step, to });
+        }
+    }
+    found
+}
+
+fn path(seen: &Seen, start: u64, from: u64, last: Step) -> Vec<String> {
+    let mut path = vec![format!("{last:?}")];
+    let mut at = from;
+    while at != start {
+        let (parent, step) = seen[&at];
+        path.push(format!("{step:?}"));
+        at = parent;
+    }
+    path.reverse();
+    path
 }
 
 impl State {
@@ -170,12 +250,13 @@ impl State {
             seed,
             remembered: Memory::default(),
         };
-        let process = |seed| Process {
-            allocator: Allocator::new(options(seed), now),
+        let process = || Process {
+            allocator: Allocator::new(options(0), now),
             sessions: [None; POOL],
             flights: Vec::new(),
             last: 0,
             memory: Memory::default(),
+            requests: 0,
         };
         let mut state = State {
             now,
@@ -183,7 +264,7 @@ impl State {
             primary: 0,
             limits: [None; 2],
             stale: [false; 2],
-            processes: [process(0), process(1)],
+            processes: [process(), process()],
             operator: None,
             reserved_high: 1,
             newest: epoch,
@@ -212,11 +293,15 @@ impl State {
                 steps.push(Step::Request(process));
             }
             for (at, flight) in own.flights.iter().enumerate() {
+                let reserves = matches!(flight.job.task, Task::Reserve { .. });
+                let connects = matches!(flight.job.task, Task::Connect { .. });
                 match flight.found {
+                    // What happens while a connection is made is as if it had been before.
+                    None if connects => steps.push(Step::Answer(process, at)),
                     None => steps.push(Step::Execute(process, at)),
                     Some(_) => {
                         steps.push(Step::Answer(process, at));
-                        if self.lost < LOST_MAX {
+                        if self.lost < LOST_MAX && reserves {
                             steps.push(Step::Lose(process, at));
                         }
                     }
@@ -225,10 +310,12 @@ impl State {
         }
         if self.failovers < FAILOVERS_MAX {
             let most = match self.failovers {
-                0 => self.servers[self.primary].log.len().min(3),
+                0 => self.servers[self.primary].log.len().min(2),
                 _ => 1,
             };
-            steps.extend((0..most).map(|loses| Step::FailOver { loses }));
+            for loses in 0..most {
+                steps.extend([false, true].map(|fences| Step::FailOver { loses, fences }));
+            }
         }
         match self.operator {
             None if self.opened < 2 => steps.push(Step::OperatorCloses),
@@ -245,12 +332,13 @@ impl State {
         match step {
             Step::Request(process) => {
                 self.requests += 1;
-                let id = RequestId {
-                    connection: u64::from(self.requests),
-                    sequence: 0,
-                };
                 let now = self.now;
                 let own = &mut self.processes[process];
+                own.requests += 1;
+                let id = RequestId {
+                    connection: own.requests,
+                    sequence: 0,
+                };
                 own.allocator.submit(id, Ask::Tickets(1), now);
                 self.turn(process)
             }
@@ -263,8 +351,8 @@ impl State {
                 self.lost += 1;
                 self.answer(process, at, true)
             }
-            Step::FailOver { loses } => {
-                self.fail_over(loses);
+            Step::FailOver { loses, fences } => {
+                self.fail_over(loses, fences);
                 Ok(())
             }
             Step::OperatorCloses => {
@@ -288,7 +376,7 @@ impl State {
         (0..PROCESSES).try_for_each(|process| self.turn(process))
     }
 
-    fn fail_over(&mut self, loses: usize) {
+    fn fail_over(&mut self, loses: usize, fences: bool) {
         let from = self.primary;
         let to = 1 - from;
         if self.failovers == 0 {
@@ -301,6 +389,7 @@ impl State {
         self.opened_before |= self.opened > 0;
         self.servers[to].read_only = false;
         self.servers[to].fenced = false;
+        self.servers[from].fenced = fences;
         self.primary = to;
         self.operator = None;
         let server = &self.servers[to];
@@ -399,6 +488,9 @@ impl State {
 
     fn answer(&mut self, process: usize, at: usize, lost: bool) -> Result<(), String> {
         let now = self.now;
+        if self.processes[process].flights[at].found.is_none() {
+            self.execute(process, at);
+        }
         let own = &mut self.processes[process];
         let flight = own.flights.remove(at);
         let fault = |kind| Err(Fault::new(kind, ""));
@@ -471,7 +563,8 @@ impl State {
     /// The same for states that differ only in what no step can tell.
     fn key(&self) -> u64 {
         let mut text = String::new();
-        for process in &self.processes {
+        let mut texts = [const { String::new() }; PROCESSES];
+        for (process, text) in self.processes.iter().zip(&mut texts) {
             let Process {
                 allocator,
                 sessions,
@@ -480,8 +573,11 @@ impl State {
                 ..
             } = process;
             let raw = format!("{allocator:?}{sessions:?}{flights:?}{last}");
-            canonical(&raw, self.now, &mut text);
+            canonical(&raw, self.now, text);
         }
+        // Which is which makes no difference.
+        texts.sort_unstable();
+        texts.iter().for_each(|own| text.push_str(own));
         let closed = self.operator.map(|(epoch, at)| (epoch, self.now.since(at)));
         for server in &self.servers {
             let _ = write!(

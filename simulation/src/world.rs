@@ -506,7 +506,12 @@ impl<'a> World<'a> {
         let back = self.tape.pick(&[1usize, 2, 5, 20, 60, 250]);
         let length = before.log.len().saturating_sub(back).max(1);
         self.counts.count("database: restored");
+        let sessions = self.sessions.clone();
         self.overwrite(primary, before.log[..length].to_vec());
+        if self.tape.chance(128) {
+            // The row alone, by hand.
+            self.sessions = sessions;
+        }
         self.note_stale(primary, &before, clean);
         self.begin_anew();
         for process in &mut self.processes {
@@ -539,7 +544,7 @@ impl<'a> World<'a> {
         let own = &mut self.servers[server];
         own.row = log.last().expect("a log is never empty").row;
         own.log = log;
-        // A restore takes the server down: what it was doing is lost.
+        // It takes the server down: what it was doing is lost.
         for session in &mut self.sessions {
             session.dead |= session.server == server;
         }
@@ -603,6 +608,13 @@ impl<'a> World<'a> {
         let server = &mut self.servers[self.primary];
         server.read_only = !server.read_only;
         self.note(|| "the primary is made read-only, or writable".to_string());
+        if self.tape.chance(128) {
+            let time = self.tape.millis(&[10, 250, 600, 1_100]);
+            self.pass(time)?;
+            let server = &mut self.servers[self.primary];
+            server.read_only = !server.read_only;
+            self.note(|| "and back".to_string());
+        }
         Ok(())
     }
 
