@@ -366,6 +366,8 @@ impl Allocator {
                     self.pool.leave(worker, session, Left::Usable, true);
                 }
                 match found {
+                    // It has verified what was stored before that was found unfit.
+                    Found::Connected { .. } if self.is_misfit_since(flight.issued) => {}
                     Found::Connected { view, server } => {
                         self.pool.connected(worker, server.connection, now);
                         // Not when it was asked: attempts that fail must not put reads off.
@@ -734,7 +736,7 @@ impl Allocator {
     fn fail(&mut self, flight: pool::Flight, fault: Fault, now: Moment) {
         self.note(Event::Failed(fault.clone()));
         if fault.kind.row().act == Act::Mend {
-            self.on_misfit(fault.clone(), flight.issued);
+            self.on_misfit(fault.clone(), flight.issued, now);
         }
         let proof = match flight.kind {
             Kind::Reserve => Proof::Reservation,
@@ -750,11 +752,16 @@ impl Allocator {
         }
     }
 
-    fn on_misfit(&mut self, fault: Fault, issued: Moment) {
+    fn on_misfit(&mut self, fault: Fault, issued: Moment, now: Moment) {
         // No session is trusted that has not verified what is stored now.
         self.pool.close_all();
-        let change = self.permit.misfit(fault, issued);
+        let change = self.permit.misfit(fault, issued, now);
         self.on_change(change);
+    }
+
+    /// Whether what is stored was found unfit after a job was issued.
+    fn is_misfit_since(&self, issued: Moment) -> bool {
+        matches!(self.permit.state, permit::State::Misfit(_)) && self.permit.is_outdated(issued)
     }
 
     fn on_success(&mut self, flight: pool::Flight, proof: Proof, now: Moment) {

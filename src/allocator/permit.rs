@@ -77,7 +77,7 @@ pub(super) struct Permit {
     lease: Duration,
     /// When the question was asked that was last answered so.
     confirmed: Option<Moment>,
-    /// Questions from before this say nothing: a later one found the row closed.
+    /// Questions from before this say nothing: a later one found the row closed, or unfit.
     closed: Moment,
 }
 
@@ -126,7 +126,7 @@ impl Permit {
             };
             return self.close(behind, issued, now);
         }
-        if self.memory.is_ahead_of(view.epoch, view.id) || issued < self.closed {
+        if self.memory.is_ahead_of(view.epoch, view.id) || self.is_outdated(issued) {
             // It was read before what is known by now.
             return Change::None;
         }
@@ -175,15 +175,25 @@ impl Permit {
         self.close(behind, now, now)
     }
 
-    /// What is stored can't be served from.
-    pub(super) fn misfit(&mut self, fault: Fault, issued: Moment) -> Change {
+    /// What is stored can't be served from, as a job found that was issued at `issued`.
+    pub(super) fn misfit(&mut self, fault: Fault, issued: Moment, now: Moment) -> Change {
+        if matches!(self.state, State::Misfit(_)) && self.is_outdated(issued) {
+            return Change::None;
+        }
         let misfit = State::Misfit(fault);
         self.confirmed = None;
-        self.closed = self.closed.max(issued);
+        // Another job that is in flight may have looked before what was found was there.
+        self.closed = now;
         match std::mem::replace(&mut self.state, misfit) == self.state {
             true => Change::None,
             false => Change::Closed,
         }
+    }
+
+    /// Whether a job that was issued at `issued` says nothing of the row: a later one found it
+    /// closed, or unfit.
+    pub(super) fn is_outdated(&self, issued: Moment) -> bool {
+        issued < self.closed
     }
 
     /// The epoch to reserve in, while the row is open.

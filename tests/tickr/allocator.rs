@@ -706,6 +706,32 @@ fn what_must_be_mended_is_not_forgotten_by_an_older_session() {
 }
 
 #[test]
+fn what_must_be_mended_is_not_opened_by_a_session_that_verified_before() {
+    let mut world = World::with(options(Duration::ZERO));
+    let [first] = &world.take_jobs()[..] else {
+        panic!("one job");
+    };
+    let found = world.perform(first);
+    world.answer(first, found);
+    world.events();
+    let [second, third] = &world.take_jobs()[..] else {
+        panic!("two jobs");
+    };
+    let found = world.perform(second);
+    world.pass(MILLISECOND);
+    world.answer(third, Err(Fault::new(FaultKind::Trigger, "")));
+    world.pass(MILLISECOND);
+    world.answer(second, found);
+    assert!(
+        matches!(world.allocator.verdict(world.now), Verdict::Misfit(fault)
+        if fault.kind == FaultKind::Trigger)
+    );
+    assert!(!world.events().contains(&Event::Opened));
+    world.live(2 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
 fn the_first_contact_says_what_only_an_operator_can_mend() {
     let mut world = World::with(options(Duration::ZERO));
     world.fail(FaultKind::NoSettings);
