@@ -67,13 +67,13 @@ class Blocking:
 
 class Asyncio(Blocking):
     async def resolve(self, host: str, port: int, seconds: float) -> Any:
-        found = asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return await asyncio.wait_for(found, seconds)
+        loop = asyncio.get_running_loop()
+        return await _within(seconds, loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
     async def use(self, sock: socket.socket, method: str, argument: Any, seconds: float) -> Any:
         sock.setblocking(False)
-        used = getattr(asyncio.get_running_loop(), f"sock_{method}")(sock, argument)
-        return await asyncio.wait_for(used, seconds)
+        loop = asyncio.get_running_loop()
+        return await _within(seconds, getattr(loop, f"sock_{method}")(sock, argument))
 
     def begin(self, refill: Refill) -> Any:
         return asyncio.get_running_loop().create_task(refill())
@@ -86,3 +86,18 @@ class Asyncio(Blocking):
         # Whoever is cancelled here does not cancel it for the others.
         await asyncio.wait({refill})
         return None if refill.cancelled() else await super().outcome(refill)
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Not `asyncio.wait_for`, which loses a cancellation before Python 3.12."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        # The loop has to be done with a socket before that is closed.
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
