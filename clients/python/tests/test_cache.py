@@ -5,8 +5,7 @@ import threading
 import unittest
 from unittest import mock
 
-from tickr_tickets import AsyncClient, Client, Refused, Unavailable
-from tickr_tickets import _client
+from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
 
 from .clients import Cases, with_both
 from .faulty import Faulty, Good, answer, tickets

@@ -8,8 +8,7 @@ import time
 import unittest
 from unittest import mock
 
-from tickr_tickets import Client, Refused, TickrError, Unavailable
-from tickr_tickets import _servers
+from tickr_tickets import Client, Refused, TickrError, Unavailable, _servers
 
 from .clients import Cases, with_both
 from .faulty import Faulty, Good, answer, tickets

@@ -6,8 +6,7 @@ import os
 import threading
 import unittest
 
-from tickr_tickets import AsyncClient, Client, Refused, Unavailable
-from tickr_tickets import _client
+from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
 
 from .live import Tickr
 
