@@ -1,7 +1,10 @@
 """Each case is tried with both clients: the one for asyncio looks like the other one here."""
 
 import asyncio
+import gc
 import unittest
+import warnings
+from unittest import mock
 
 import tickr_tickets
 
@@ -29,10 +32,31 @@ class Waiter:
         return repr(self.client)
 
 
+def no_leaks(test):
+    """Fails the test when it leaves a socket to the garbage collector."""
+    leaks = []
+    warned = warnings.catch_warnings()
+    warned.__enter__()
+    test.addCleanup(warned.__exit__, None, None, None)
+    warnings.simplefilter("error", ResourceWarning)
+    hook = mock.patch("sys.unraisablehook", lambda leak: leaks.append(str(leak.exc_value)))
+    hook.start()
+
+    def check():
+        gc.collect()
+        hook.stop()
+        test.assertEqual(leaks, [])
+
+    test.addCleanup(check)
+
+
 class Cases(unittest.TestCase):
     """A case says `self.client(...)`; a subclass says which one that is."""
 
     kind = None
+
+    def setUp(self):
+        no_leaks(self)
 
     def client(self, servers, **settings):
         client = self.kind(servers, **settings)

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+import time
 import unittest
 from unittest import mock
 
 from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
 
-from .clients import Cases, with_both
+from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
 
 
@@ -67,6 +68,25 @@ class Cache(Cases):
         with self.assertRaises(Unavailable):
             client.next()
 
+    def test_a_refill_that_failed_is_not_tried_with_each_ticket(self):
+        good = [tickets(1, 16)]
+        server = self.server(Faulty(lambda _, count: good.pop() if good else answer(b"", "503 No")))
+        client = self.client([server.url], cache=16)
+        with mock.patch.object(_client, "RETRY_AFTER", 60.0):
+            for _ in range(8):
+                client.next()
+            own = getattr(client, "client", client)._own
+            while not own.refill.done():
+                self.loop_once(client)
+            self.assertEqual([client.next() for _ in range(8)], list(range(9, 17)))
+            self.assertEqual(len(server.requests), 2)
+
+    def loop_once(self, client):
+        if self.kind is Client:
+            time.sleep(0.001)
+        else:
+            client._loop.run_until_complete(asyncio.sleep(0.001))
+
     def test_a_server_that_is_back_is_asked_again(self):
         responses = [answer(b"", "503 No")] * 2
         server = self.server(
@@ -116,6 +136,9 @@ del Cache
 
 
 class Threads(unittest.TestCase):
+    def setUp(self):
+        no_leaks(self)
+
     def test_threads_share_a_client_and_no_ticket(self):
         for cache, count in [(2000, 5000), (3, 200), (0, 200)]:
             taken, errors = [], []
@@ -151,6 +174,9 @@ class Threads(unittest.TestCase):
 
 
 class Tasks(unittest.TestCase):
+    def setUp(self):
+        no_leaks(self)
+
     def test_tasks_share_a_client_and_no_ticket(self):
         async def take(url, cache):
             async with AsyncClient([url], cache=cache, timeout=60) as client:
@@ -181,6 +207,22 @@ class Tasks(unittest.TestCase):
         self.assertIsInstance(cancelled, asyncio.CancelledError)
         self.assertEqual(taken, [1, 2])
 
+    def test_who_came_later_is_not_told_of_an_old_failure(self):
+        responses = [answer(b"", "503 No")]
+
+        def respond(connection, count):
+            return responses.pop() if responses else tickets(1, count)
+
+        async def ask(url):
+            async with AsyncClient([url], cache=16) as client:
+                tasks = (client.next() for _ in range(2))
+                return await asyncio.gather(*tasks, return_exceptions=True)
+
+        with Faulty(respond) as server:
+            first, second = asyncio.run(ask(server.url))
+        self.assertIsInstance(first, Unavailable)
+        self.assertEqual(second, 1)
+
     def test_a_cancelled_request_leaves_its_connection(self):
         go_on, asked = threading.Event(), threading.Event()
         numbers = iter(range(1, 100))
@@ -205,6 +247,25 @@ class Tasks(unittest.TestCase):
         with Faulty(respond) as server:
             self.assertEqual(asyncio.run(cancel(server.url)), (True, 2, 3))
             self.assertEqual(server.connections, 2)
+
+    def test_close_ends_a_refill(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        good = [tickets(1, 16)]
+
+        def respond(connection, count):
+            if good:
+                return good.pop()
+            go_on.wait(60)
+
+        async def close(url):
+            async with AsyncClient([url], cache=16, timeout=60) as client:
+                for _ in range(8):
+                    await client.next()
+            return asyncio.all_tasks() - {asyncio.current_task()}
+
+        with Faulty(respond) as server:
+            self.assertEqual(asyncio.run(close(server.url)), set())
 
     def test_a_client_outlives_a_loop(self):
         first = threading.Event()

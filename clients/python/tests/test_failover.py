@@ -9,8 +9,9 @@ import unittest
 from unittest import mock
 
 from tickr_tickets import Client, Refused, TickrError, Unavailable, _servers
+from tickr_tickets._waiting import Blocking, run
 
-from .clients import Cases, with_both
+from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
 
 
@@ -115,6 +116,15 @@ class FailOver(Cases):
             client.next()
         self.assertEqual(server.connections, len(whole))
 
+    def test_an_error_on_a_kept_connection_is_an_error(self):
+        responses = iter([tickets(1, 1), answer(b"", "503 No")])
+        server = self.server(Faulty(lambda _, count: next(responses)))
+        client = self.client([server.url])
+        client.next()
+        with self.assertRaisesRegex(Unavailable, "responded 503"):
+            client.next()
+        self.assertEqual(len(server.requests), 2)
+
     def test_connections_are_kept(self):
         good = self.server(Good())
         client = self.client([good.url])
@@ -189,11 +199,19 @@ class FailOver(Cases):
 
     def test_who_is_back_is_preferred_again(self):
         responses = iter([answer(b"", "503 No")])
-        first = self.server(Faulty(lambda _, count: next(responses, tickets(1000, count))))
+        numbers = iter(range(1000, 2000))
+        first = self.server(
+            Faulty(lambda _, count: next(responses, None) or tickets(next(numbers), count))
+        )
         second = self.server(Good())
         with mock.patch.object(_servers, "PAUSE_MIN", 0.0):
             client = self.client([first.url, second.url])
             self.assertEqual([client.next(), client.next()], [1, 1000])
+        with self.subTest("and its next pause is short again"):
+            mine = getattr(client, "client", client)._own.servers.list[0]
+            mine.pause = 8.0
+            client.next()
+            self.assertEqual(mine.pause, _servers.PAUSE_MIN)
 
     def test_numbers_that_go_backwards_are_refused(self):
         good = self.server(Good(1))
@@ -356,3 +374,67 @@ class Settings(unittest.TestCase):
         self.assertLessEqual(len(server.runs), 64)
         self.assertEqual(server.runs.keys(), server.highest.keys())
         self.assertLessEqual(max(map(len, server.runs.values())), 32)
+
+
+class Connections(unittest.TestCase):
+    def setUp(self):
+        no_leaks(self)
+
+    def test_a_silent_address_leaves_time_for_the_next(self):
+        seconds = []
+
+        class Waiting(Blocking):
+            async def resolve(self, host, port, within):
+                addresses = [("127.0.0.2", port), ("127.0.0.3", port)]
+                return [(socket.AF_INET, 1, 6, "", address) for address in addresses]
+
+            async def use(self, sock, method, argument, within):
+                seconds.append(within)
+                raise failure
+
+        server = _servers.Server("http://tickr", None)
+        failure = socket.timeout()
+        with self.assertRaises(_servers.Failure):
+            run(_servers._connect(server, Waiting(), time.monotonic() + 60))
+        self.assertLess(seconds[0], 31)
+        self.assertGreater(seconds[1], 31)
+        # What is no failure of the server is passed on, and the socket closed.
+        failure = KeyboardInterrupt()
+        with self.assertRaises(KeyboardInterrupt):
+            run(_servers._connect(server, Waiting(), time.monotonic() + 60))
+
+    def together(self, count):
+        """A server that answers when this many requests are there, and threads that wait for it."""
+        arrived = threading.Barrier(count + 1)
+        go_on = threading.Event()
+        good = iter(range(1, 100))
+
+        def respond(connection, asked):
+            arrived.wait(60)
+            go_on.wait(60)
+            return tickets(next(good), asked)
+
+        server = Faulty(respond)
+        client = Client([server.url], timeout=60, check_order=False)
+        threads = [threading.Thread(target=client.next) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        arrived.wait(60)
+        return server, client, threads, go_on
+
+    def test_only_so_many_connections_are_kept(self):
+        server, client, threads, go_on = self.together(20)
+        with server, client:
+            go_on.set()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(len(client._own.servers.list[0].idle), _servers.IDLE_MAX)
+
+    def test_a_request_that_outlives_its_client_keeps_no_connection(self):
+        server, client, threads, go_on = self.together(1)
+        with server:
+            client.close()
+            go_on.set()
+            threads[0].join()
+            self.assertEqual(client._own.servers.list[0].idle, [])
+            self.assertTrue(server.left.wait(60))

@@ -5,6 +5,7 @@ import asyncio
 import os
 import threading
 import unittest
+from unittest import mock
 
 from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
 
@@ -75,6 +76,24 @@ class Live(unittest.TestCase):
         taken += self.fork(lambda: [client.next() for _ in range(EACH)])
         taken += [client.next() for _ in range(5000)]
         self.assert_unique(taken)
+
+    def test_python_tells_of_a_fork_before_a_process_id_does(self):
+        client = self.client(cache=10_000)
+        taken = self.warm(client)
+        # As where a child of a child gets the number of a parent that is gone.
+        with mock.patch("os.getpid", lambda: 1):
+            client._own.pid = 1
+            taken += self.fork(lambda: [client.next() for _ in range(EACH)])
+        taken += [client.next() for _ in range(100)]
+        self.assert_unique(taken)
+
+    def test_connections_of_the_parent_end_in_the_child_alone(self):
+        client = self.client()
+        client.next()
+        parents = client._own.servers.list[0].idle
+        left = self.fork(lambda: [len(parents)] * EACH, 1)
+        self.assertEqual((left[0], len(parents)), (0, 1))
+        client.next()
 
     def test_nor_where_python_was_not_told_of_the_fork(self):
         client = self.client(cache=10_000)

@@ -198,6 +198,10 @@ class AsyncClient(_Base):
     async def close(self) -> None:
         """Closes the connections; what is left of the cache is never issued."""
         self._close()
+        refill = self._own.refill
+        if refill and not self._waiting.is_over(refill):
+            refill.cancel()
+            await self._waiting.outcome(refill)
 
     async def __aenter__(self) -> AsyncClient:
         return self
