@@ -76,10 +76,14 @@ class Cache(Cases):
             for _ in range(8):
                 client.next()
             own = getattr(client, "client", client)._own
-            while not own.refill.done():
+            refill = own.refill
+            while not refill.done():
                 self.loop_once(client)
-            self.assertEqual([client.next() for _ in range(8)], list(range(9, 17)))
-            self.assertEqual(len(server.requests), 2)
+            self.assertEqual([client.next() for _ in range(7)], list(range(9, 16)))
+            self.assertIs(own.refill, refill)
+            # The last one makes a new one worth its while.
+            self.assertEqual(client.next(), 16)
+            self.assertIsNot(own.refill, refill)
 
     def loop_once(self, client):
         if self.kind is Client:
