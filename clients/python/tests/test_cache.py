@@ -7,6 +7,7 @@ import unittest
 from unittest import mock
 
 from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
+from tickr_tickets._waiting import run
 
 from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
@@ -23,13 +24,12 @@ class Cache(Cases):
         self.assertEqual([client.next() for _ in range(9)], list(range(1, 10)))
         self.assertEqual(counts(server), [1] * 9)
 
-    def test_it_follows_the_demand_within_its_bound(self):
+    def test_it_keeps_to_its_bound(self):
         server = self.server(Good())
         client = self.client([server.url], cache=300)
         self.assertEqual([client.next() for _ in range(20_000)], list(range(1, 20_001)))
         self.assertEqual(counts(server)[0], 16)
         self.assertLessEqual(max(counts(server)), 300)
-        self.assertLess(len(server.requests), 1000)
         small = self.client([server.url], cache=3)
         first = small.next()
         self.assertEqual([small.next() for _ in range(50)], list(range(first + 1, first + 51)))
@@ -122,21 +122,54 @@ class Cache(Cases):
         client.next()
         self.assertEqual(client.take(5), range(17, 22))
 
-    def test_a_lull_halves_it(self):
-        server = self.server(Good())
-        client = self.client([server.url], cache=10_000)
-        for _ in range(5_000):
-            client.next()
-        own = getattr(client, "client", client)._own
-        before = own.size
-        self.assertGreater(before, 16)
-        with mock.patch.object(_client, "LULL", 0.0):
-            while own.size >= before:
-                client.next()
-
 
 CacheBlocking, CacheAsyncio = with_both(Cache)
 del Cache
+
+
+class Demand(unittest.TestCase):
+    def setUp(self):
+        class Endless:
+            async def fetch(self, count, waiting):
+                return range(1, 1 + count)
+
+        self.own = _client._Own(Endless(), 1000, None)
+
+    def fill(self):
+        self.assertIsNone(run(self.own.fill()))
+        return self.own.size
+
+    def pop(self, until):
+        while self.own.left > until:
+            self.own.pop()
+
+    def test_a_refill_that_comes_too_late_makes_the_next_one_larger(self):
+        # As it begins, it is empty; that is not late.
+        self.assertEqual(self.fill(), 16)
+        sizes = []
+        for _ in range(8):
+            self.pop(until=0)
+            sizes.append(self.fill())
+        self.assertEqual(sizes, [32, 64, 128, 256, 512, 1000, 1000, 1000])
+        self.assertLessEqual(self.own.left, 1000)
+
+    def test_one_in_time_leaves_it_as_it_is(self):
+        self.fill()
+        for _ in range(8):
+            self.assertFalse(self.own.is_hungry())
+            self.pop(until=8)
+            self.assertTrue(self.own.is_hungry())
+            self.assertEqual(self.fill(), 16)
+
+    def test_a_lull_halves_it(self):
+        self.own.size = 1000
+        self.fill()
+        sizes = []
+        with mock.patch.object(_client, "LULL", -1.0):
+            for _ in range(7):
+                self.pop(until=self.own.size // 2)
+                sizes.append(self.fill())
+        self.assertEqual(sizes, [500, 250, 125, 62, 31, 16, 16])
 
 
 class Threads(unittest.TestCase):
