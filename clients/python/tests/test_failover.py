@@ -438,3 +438,29 @@ class Connections(unittest.TestCase):
             threads[0].join()
             self.assertEqual(client._own.servers.list[0].idle, [])
             self.assertTrue(server.left.wait(60))
+
+    def test_a_request_that_outlives_its_client_makes_no_connection(self):
+        asked, go_on, errors = threading.Event(), threading.Event(), []
+
+        def respond(connection, count):
+            if server.requests[1:]:
+                asked.set()
+                go_on.wait(60)
+                return None
+            return tickets(1, count)
+
+        def ask():
+            try:
+                client.next()
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        with Faulty(respond) as server, Client([server.url], timeout=60) as client:
+            client.next()
+            thread = threading.Thread(target=ask)
+            thread.start()
+            self.assertTrue(asked.wait(60))
+            client.close()
+            go_on.set()
+            thread.join()
+            self.assertEqual((errors, server.connections), (["the client is closed"], 1))

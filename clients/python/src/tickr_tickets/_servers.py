@@ -154,6 +154,8 @@ class Servers:
         deadline = time.monotonic() + self._timeout
         while True:
             with self._lock:
+                if self._closed:
+                    raise RuntimeError("the client is closed")
                 idle = server.idle.pop() if server.idle else None
                 marks = server.highest.copy() if self._check_order else {}
             sock = idle or await _connect(server, waiting, deadline)
