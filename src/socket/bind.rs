@@ -243,8 +243,8 @@ fn open(path: &Path, address: &SockAddr, mode: u32) -> Result<Listener, BindErro
     })
 }
 
-/// A lock file beside a socket, which only this user can open, and so lock. It is removed by whoever
-/// holds the lock.
+/// A lock file beside a socket, which only this user can open, and so lock. It is removed by
+/// whoever holds the lock.
 struct Lock {
     path: PathBuf,
     _file: File,
