@@ -31,7 +31,7 @@ run: ## Serve tickets on 127.0.0.1:8080 from a private MySQL server in .tickr/
 	target/quick/tickr dev
 
 test: ## Check the format, lint, and run all tests
-	.ci/install linker mysql lints
+	.ci/install linker mysql lints strace
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo check --no-default-features --features client

@@ -42,10 +42,12 @@ pub const SMALL_BODY_BYTES_MAX: u64 = 4 * 1024;
 
 /// Clients that may wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// How long binding a Unix socket waits for another process that binds one in the same folder.
+/// How long binding a Unix socket waits for another process that binds the same one.
 pub const SOCKET_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// The lock of the folder is tried again after this pause.
+/// The lock of the socket is tried again after this pause.
 pub const SOCKET_LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// How often files that others may change are looked at: those of sockets and passwords.
+pub const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections accepted in one turn of the event loop.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 /// Connections beyond the configured number that may be open while they get their 503.

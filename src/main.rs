@@ -30,6 +30,8 @@ use tickr::database::{Secret, Settings, schema};
 use tickr::fault::Fault;
 use tickr::limits;
 use tickr::logging::{Format, Logging};
+use tickr::secret::SecretSource;
+
 use tickr::server::{self, ServeError, Server};
 use tickr::settings::ColumnName;
 use tickr::socket::{Address, BindError, Listener};
@@ -590,6 +592,10 @@ fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Resul
             batch_format: config.batch_format,
             password: password.map(|password| password.expose().as_bytes().into()),
         },
+        password_file: config
+            .auth_source
+            .filter(SecretSource::is_file)
+            .zip(config.auth_password),
         connections_max: config.max_connections,
         shutdown_timeout: config.shutdown_timeout,
         database: config.database,

@@ -39,6 +39,11 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
+    /// Whether it may change.
+    pub fn is_file(&self) -> bool {
+        matches!(self, SecretSource::File(_))
+    }
+
     /// Reads the password as it is now; one trailing newline of a file is dropped.
     pub fn read(&self) -> Result<Secret, SecretError> {
         match self {

@@ -20,6 +20,8 @@ use crate::limits;
 use crate::moment::{Moment, Next};
 use crate::node::{self, Change, ConnectionId, Interest, Io, ListenerOptions, Node, Ready};
 use crate::notify::Notifier;
+use crate::rotation::Rotation;
+use crate::secret::{Secret, SecretSource};
 use crate::socket::{Listener, Stream};
 use crate::state::StateFile;
 use crate::ticket::Numbering;
@@ -48,6 +50,8 @@ pub struct Options {
     pub state_file: Option<StateFile>,
     /// What routing depends on.
     pub rules: Rules,
+    /// The file that the password of `rules` was read from, and is read from again when it changes.
+    pub password_file: Option<(SecretSource, Secret)>,
     /// Most clients at once.
     pub connections_max: usize,
     /// How long a connection may stay without a request.
@@ -72,6 +76,7 @@ pub struct Server {
     node: Node,
     kernel: Kernel,
     state_file: Option<StateFile>,
+    rotation: Option<Rotation>,
     notifier: Notifier,
 }
 
@@ -87,10 +92,10 @@ impl Server {
             let _ = waker.wake();
         });
         for (index, listener) in listeners.iter_mut().enumerate() {
-            let token = Token(index);
-            let interest = mio::Interest::READABLE;
-            poll.registry().register(listener, token, interest)?;
+            register(poll.registry(), listener, index)?;
         }
+        let rotate = |(source, password)| Rotation::start(source, password, wake.clone());
+        let rotation = options.password_file.map(rotate).transpose()?;
         let allocator = Allocator::new(
             allocator::Options {
                 numbering: options.numbering,
@@ -118,6 +123,8 @@ impl Server {
             kernel: Kernel {
                 registry: poll.registry().try_clone()?,
                 listeners,
+                files_due: now + limits::FILES_INTERVAL,
+                files_failed: false,
                 streams: Vec::new(),
                 workers: Workers::start(
                     Arc::new(options.database),
@@ -129,6 +136,7 @@ impl Server {
             poll,
             timer,
             state_file: options.state_file,
+            rotation,
             notifier: Notifier::from_environment(now),
         })
     }
@@ -149,7 +157,12 @@ impl Server {
             self.node.set_date(SystemTime::now());
             for event in &events {
                 match event.token() {
-                    WAKER | TIMER => {}
+                    WAKER | TIMER => {
+                        let changed = self.rotation.as_ref().and_then(Rotation::changed);
+                        if let Some(password) = changed {
+                            self.node.set_password(password.expose().as_bytes());
+                        }
+                    }
                     STOP => {
                         self.notifier.stopping();
                         self.node.drain(now);
@@ -170,6 +183,7 @@ impl Server {
             if let Some(file) = &mut self.state_file {
                 file.remember(self.node.memory(), now);
             }
+            self.kernel.keep_files(now);
             self.notifier.turned(now, self.node.has_started(now));
             if let Some(end) = self.node.end(now) {
                 // Nobody waits for what the database may still answer.
@@ -186,9 +200,11 @@ impl Server {
         let now = Moment::now();
         let timeout = match next {
             Next::Ready(()) => Some(Duration::ZERO),
-            waiting => waiting
-                .wake(self.notifier.wake_at())
-                .map(|at| at.since(now)),
+            waiting => {
+                let files = self.kernel.files_due_at();
+                let wakes = [waiting.wake(self.notifier.wake_at()), files];
+                wakes.into_iter().flatten().min().map(|at| at.since(now))
+            }
         };
         let is_short = |wait: &Duration| !wait.is_zero() && *wait < limits::POLL_RESOLUTION;
         if let Some(short) = timeout.filter(is_short) {
@@ -217,6 +233,10 @@ fn changed(id: usize, event: &Event) -> Ready {
 struct Kernel {
     registry: Registry,
     listeners: Vec<Listener>,
+    /// When to see whether the files of the Unix sockets are still there.
+    files_due: Moment,
+    /// One could not be made again, and that has been logged.
+    files_failed: bool,
     /// By the slots of their ids.
     streams: Vec<Option<Socket>>,
     workers: Workers,
@@ -227,7 +247,44 @@ struct Socket {
     is_registered: bool,
 }
 
+fn register(registry: &Registry, listener: &mut Listener, index: usize) -> io::Result<()> {
+    registry.register(listener, Token(index), mio::Interest::READABLE)
+}
+
 impl Kernel {
+    /// Makes the Unix sockets again whose files somebody has removed: nobody can reach them.
+    fn keep_files(&mut self, now: Moment) {
+        if self.files_due > now {
+            return;
+        }
+        self.files_due = now + limits::FILES_INTERVAL;
+        let mut failed = false;
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let address = listener.local_address();
+            match listener.restore() {
+                None => {}
+                Some(Ok(())) => {
+                    log::warn!("the socket {address} was removed; it has been made again");
+                    if let Err(error) = register(&self.registry, listener, index) {
+                        log::error!("cannot register {address} with epoll: {error}; restart Tickr");
+                    }
+                }
+                Some(Err(error)) => {
+                    failed = true;
+                    if !self.files_failed {
+                        log::error!("the socket {address} was removed: {error}");
+                    }
+                }
+            }
+        }
+        self.files_failed = failed;
+    }
+
+    fn files_due_at(&self) -> Option<Moment> {
+        let has_files = self.listeners.iter().any(Listener::has_file);
+        has_files.then_some(self.files_due)
+    }
+
     fn stream(&mut self, id: ConnectionId) -> io::Result<&mut Stream> {
         let socket = self.streams.get_mut(id.slot()).and_then(Option::as_mut);
         Ok(&mut socket.ok_or(io::ErrorKind::NotConnected)?.stream)

@@ -25,7 +25,7 @@ use crate::limits;
 pub struct Listener {
     // Before the socket: the file goes while it is still live, so that no other process can find
     // it stale and put a new one there that would then be removed.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
     socket: ListeningSocket,
     address: Address,
     inherited: bool,
@@ -84,7 +84,7 @@ impl Listener {
         let address = Address::Tcp(listener.local_addr()?.to_string());
         let socket = ListeningSocket::Tcp(TcpListener::from_std(listener));
         Ok(Listener {
-            _file: None,
+            file: None,
             socket,
             address,
             inherited: false,
@@ -98,7 +98,7 @@ impl Listener {
         let address = Address::Unix(local.as_pathname().unwrap_or(Path::new("")).to_owned());
         let socket = ListeningSocket::Unix(UnixListener::from_std(listener));
         Ok(Listener {
-            _file: None,
+            file: None,
             socket,
             address,
             inherited: false,
@@ -112,6 +112,24 @@ impl Listener {
             ListeningSocket::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
             ListeningSocket::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
         }
+    }
+
+    /// Takes the place of a Unix socket that somebody has removed under it: the new one, which is
+    /// not registered yet, or why it can't be made. `None` if there is nothing to do.
+    pub fn restore(&mut self) -> Option<Result<(), BindError>> {
+        let restored = self.file.as_ref()?.open_again()?;
+        Some(restored.map(|listener| {
+            let address = self.address.clone();
+            *self = Listener {
+                address,
+                ..listener
+            };
+        }))
+    }
+
+    /// Whether it has bound a Unix socket, whose file others may remove.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Where it listens, with the port that the kernel chose when it was asked for port 0.

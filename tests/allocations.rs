@@ -97,6 +97,7 @@ fn allocations(mysql: &LocalServer, request: &'static [u8], times: usize) -> u64
             batch_format: Format::Array,
             password: None,
         },
+        password_file: None,
         connections_max: 10,
         shutdown_timeout: Duration::from_secs(5),
     };

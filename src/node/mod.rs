@@ -146,6 +146,11 @@ impl Node {
         self.heads.tick(date);
     }
 
+    /// Asks for another password from here on.
+    pub fn set_password(&mut self, password: &[u8]) {
+        self.rules.password = Some(password.into());
+    }
+
     /// A job of [`Io::submit`] has ended. A turn follows.
     pub fn on_outcome(&mut self, outcome: Outcome, now: Moment) {
         self.allocator.on_outcome(outcome, now);

@@ -1,11 +1,11 @@
 //! Binding: every IP address of a name, or a Unix socket without taking a live process's place.
 
 use std::fmt;
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -47,10 +47,10 @@ pub enum BindError {
         /// The path.
         path: PathBuf,
     },
-    /// Another process has locked the folder of the Unix socket for too long.
+    /// Another process has held the lock of the Unix socket for too long.
     Locked {
-        /// The folder.
-        folder: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
     },
     /// The kernel refused a step of making the Unix socket.
     Unix {
@@ -104,11 +104,11 @@ impl fmt::Display for BindError {
                  ours to remove; move it, or choose another path",
                 path.display()
             ),
-            BindError::Locked { folder } => write!(
+            BindError::Locked { lock } => write!(
                 f,
-                "cannot listen on a Unix socket in {}: another process has held a lock on that \
-                 folder for {:?}; start again when it is done, or choose another folder",
-                folder.display(),
+                "cannot listen on a Unix socket: another process has held the lock {} for {:?}; \
+                 start again when it is done, or choose another path",
+                lock.display(),
                 limits::SOCKET_LOCK_TIMEOUT
             ),
             BindError::Unix { path, step, source } => write!(
@@ -195,7 +195,7 @@ pub(super) fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
     };
     // Without it, two processes could both find a stale file, and the slower one would then
     // remove the fresh socket of the other. Unlocked when dropped.
-    let _lock = lock_folder(path)?;
+    let _lock = Lock::take(path)?;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(failed("look at its path")(error)),
@@ -213,9 +213,21 @@ pub(super) fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
             fs::remove_file(path).map_err(failed("remove the stale socket"))?;
         }
     }
+    open(path, &address, mode)
+}
+
+/// Makes a socket where there is nothing.
+fn open(path: &Path, address: &SockAddr, mode: u32) -> Result<Listener, BindError> {
+    let failed = |step| {
+        move |source| BindError::Unix {
+            path: path.to_owned(),
+            step,
+            source,
+        }
+    };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("make a socket"))?;
-    socket.bind(&address).map_err(failed("bind it"))?;
-    let file = SocketFile::new(path).map_err(failed("look at the new socket"))?;
+    socket.bind(address).map_err(failed("bind it"))?;
+    let file = SocketFile::new(path, mode).map_err(failed("look at the new socket"))?;
     // Nobody can connect before `listen`, so the mode is never wider than asked.
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set its mode"))?;
     socket
@@ -225,36 +237,54 @@ pub(super) fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
         Listener::from_unix(OwnedFd::from(socket).into()).map_err(failed("set it up"))?;
     let address = Address::Unix(path.to_owned());
     Ok(Listener {
-        _file: Some(file),
+        file: Some(file),
         address,
         ..listener
     })
 }
 
-/// An advisory lock on the folder of a path, so that no lock file is left behind.
-fn lock_folder(path: &Path) -> Result<File, BindError> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let failed = |source| BindError::Unix {
-        path: path.to_owned(),
-        step: "lock its folder",
-        source,
-    };
-    let lock = File::open(folder).map_err(failed)?;
-    let deadline = Instant::now() + limits::SOCKET_LOCK_TIMEOUT;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(BindError::Locked {
-                    folder: folder.to_owned(),
-                });
+/// A lock file beside a socket, which only this user can open, and so lock. It is removed by
+/// whoever holds the lock.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> Result<Lock, BindError> {
+        let failed = |source| BindError::Unix {
+            path: socket.to_owned(),
+            step: "lock it with a file beside it",
+            source,
+        };
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let deadline = Instant::now() + limits::SOCKET_LOCK_TIMEOUT;
+        loop {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(&path).map_err(failed)?;
+            match file.try_lock() {
+                // Whoever held it before may have removed what we have opened.
+                Ok(()) if is_at(&path, identity(&file.metadata().map_err(failed)?)) => {
+                    return Ok(Lock { path, _file: file });
+                }
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::WouldBlock) => thread::sleep(limits::SOCKET_LOCK_PAUSE),
+            if Instant::now() >= deadline {
+                return Err(BindError::Locked { lock: path });
+            }
+            thread::sleep(limits::SOCKET_LOCK_PAUSE);
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What is left behind is taken by the next start.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -276,25 +306,47 @@ fn is_live(address: &SockAddr) -> io::Result<bool> {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    mode: u32,
 }
 
 impl SocketFile {
-    fn new(path: &Path) -> io::Result<SocketFile> {
+    fn new(path: &Path, mode: u32) -> io::Result<SocketFile> {
         let identity = identity(&fs::symlink_metadata(path)?);
         // A change of folder must not lead to another file.
         let path = std::path::absolute(path)?;
-        Ok(SocketFile { path, identity })
+        Ok(SocketFile {
+            path,
+            identity,
+            mode,
+        })
+    }
+
+    /// A socket in the place of this one, if its file has been removed. It takes no lock, which
+    /// could wait, and nobody's place: what has been put there meanwhile stays.
+    pub(super) fn open_again(&self) -> Option<Result<Listener, BindError>> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => return None,
+        }
+        let too_long = |_| BindError::PathTooLong {
+            path: self.path.clone(),
+        };
+        let address = SockAddr::unix(&self.path).map_err(too_long);
+        Some(address.and_then(|address| open(&self.path, &address, self.mode)))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| identity(&found) == self.identity) {
+        if is_at(&self.path, self.identity) {
             // What is left behind is taken over by the next start.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn is_at(path: &Path, known: (u64, u64)) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| identity(&found) == known)
 }
 
 /// Device and inode.

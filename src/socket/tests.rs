@@ -266,15 +266,48 @@ fn says_why_a_path_does_not_work() {
 }
 
 #[test]
-fn does_not_wait_for_ever_for_the_folder() {
+fn does_not_wait_for_ever_for_the_lock() {
     let folder = folder();
-    let lock = File::open(folder.path()).unwrap();
-    lock.lock().unwrap();
     let path = folder.path().join("tickr.sock");
+    let lock = File::create(folder.path().join("tickr.sock.lock")).unwrap();
+    lock.lock().unwrap();
     let error = bind(&path).unwrap_err();
     assert!(matches!(error, BindError::Locked { .. }), "{error}");
     drop(lock);
     bind(&path).unwrap();
+}
+
+#[test]
+fn waits_for_nobody_who_can_only_read_the_folder() {
+    let folder = folder();
+    let lock = File::open(folder.path()).unwrap();
+    lock.lock().unwrap();
+    bind(&folder.path().join("tickr.sock")).unwrap();
+}
+
+#[test]
+fn a_socket_that_was_removed_is_made_again() {
+    let folder = folder();
+    let path = folder.path().join("tickr.sock");
+    let mut listener = bind(&path).unwrap();
+    assert!(listener.restore().is_none());
+    fs::remove_file(&path).unwrap();
+    listener.restore().unwrap().unwrap();
+    let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, MODE);
+    serve(listener, UnixClient::connect(&path).unwrap());
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_has_taken_the_place_of_a_removed_socket_stays() {
+    let folder = folder();
+    let path = folder.path().join("tickr.sock");
+    let mut first = bind(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let second = bind(&path).unwrap();
+    assert!(first.restore().is_none());
+    serve(second, UnixClient::connect(&path).unwrap());
 }
 
 #[test]

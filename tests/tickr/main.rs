@@ -12,6 +12,7 @@ mod database_local;
 mod database_owner;
 mod database_tls;
 mod deadlines;
+mod errno;
 mod framing;
 mod harness;
 mod logs;

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tickr::limits;
 
 use crate::harness::{Client, Database, Kind, NODE, Tickr, for_both, run, wait_until};
@@ -90,6 +92,53 @@ fn passwords_come_from_files_and_never_show() {
     let output = run(&["serve", "--listen", "127.0.0.1:0"], &wrong);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(!text(&output).contains("s3cret"), "{}", text(&output));
+}
+
+#[test]
+fn a_rotated_http_password_holds_without_a_restart() {
+    let database = Database::create();
+    let folder = scratch();
+    let path = folder.path().join("http");
+    fs::write(&path, "first\n").expect("the folder is ours");
+    let file = path.to_string_lossy();
+    let settings = [("TICKR_HTTP_AUTH_PASSWORD_FILE", &*file)];
+    let tickr = Tickr::serve_with(&database, &settings);
+    let mut client = tickr.connect(Kind::Tcp);
+    let mut status = |password: &str| {
+        let credentials = STANDARD.encode(format!("any:{password}"));
+        client.send(format!(
+            "GET /status HTTP/1.1\r\nHost: t\r\nAuthorization: Basic {credentials}\r\n\r\n"
+        ));
+        client.read_response().status
+    };
+    assert_eq!((status("first"), status("second")), (200, 401));
+    // What nobody could send does not take the place of what works.
+    fs::write(&path, "").expect("the folder is ours");
+    tickr.wait_for_log("is empty");
+    assert_eq!(status("first"), 200);
+    fs::write(&path, "second\n").expect("the folder is ours");
+    wait_until("the new password holds", || status("second") == 200);
+    assert_eq!(status("first"), 401);
+    tickr.stop();
+}
+
+#[test]
+fn a_socket_that_somebody_has_removed_is_made_again() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let mut before = tickr.connect(Kind::Unix);
+    fs::remove_file(tickr.unix()).expect("the socket is there");
+    wait_until("the socket is back", || {
+        tickr.try_connect(Kind::Unix).is_ok()
+    });
+    tickr.wait_for_log("was removed; it has been made again");
+    for mut client in [tickr.connect(Kind::Unix), tickr.connect(Kind::Tcp)] {
+        assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 200);
+    }
+    assert_eq!(before.ask("GET /tickets/create HTTP/1.1").status, 200);
+    let path = tickr.unix().to_owned();
+    tickr.stop();
+    assert!(!path.exists());
 }
 
 #[test]

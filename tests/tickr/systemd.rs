@@ -1,6 +1,6 @@
 //! Tickr under systemd: the sockets that it is passed, what it says in return, and SIGHUP.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -107,7 +107,13 @@ fn systemd_hears_of_the_start_of_every_turn_and_of_the_stop() {
     manager.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let hear = || {
         let mut buffer = [0; 256];
-        let count = manager.recv(&mut buffer).expect("a message in time");
+        let count = loop {
+            match manager.recv(&mut buffer) {
+                // A machine that is suspended and continued does that (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("a message in time"),
+            }
+        };
         String::from_utf8_lossy(&buffer[..count]).trim().to_owned()
     };
     let path = path.to_str().expect("a path of ASCII");

@@ -26,6 +26,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("metrics", 6),
     ("logging", 3),
     ("notify", 3),
+    ("rotation", 3),
     ("node", 7),
     ("server", 8),
     ("settings", 9),
