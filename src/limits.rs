@@ -128,7 +128,7 @@ pub const DATABASE_NAMES_MAX: usize = 4096;
 pub const DATABASE_PROCESSES_MAX: usize = 100_000;
 /// How often it is looked for after it was killed.
 pub const DATABASE_KILL_PAUSE: Duration = Duration::from_millis(20);
-/// A session looks again at what weakens the promise with every so many reads of the row.
+/// A session looks again at what weakens the promise once in this many reads of the row.
 pub const DATABASE_WARNINGS_EVERY: u32 = 10;
 /// A process that has no client left waits no longer than this for threads that still wait for the
 /// database.

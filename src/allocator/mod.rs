@@ -194,7 +194,7 @@ pub enum Event {
     Opened,
     /// What is stored must be mended by an operator.
     Misfit(Fault),
-    /// Reserved tickets were given up: a gap of so many.
+    /// This many reserved tickets were given up: a gap.
     Dropped(u64),
     /// No ticket is left.
     Exhausted,
@@ -811,7 +811,7 @@ impl Allocator {
         outage.then_some(Refusal::Unavailable)
     }
 
-    /// Whether it is in vain to wait for the row to be read.
+    /// Whether it is pointless to wait for the row to be read.
     fn cannot_read(&self, now: Moment) -> bool {
         let in_vain = |outage| self.is_in_vain(outage, now);
         !self.pool.has_session() && self.reach.outage().is_some_and(in_vain)
@@ -822,7 +822,7 @@ impl Allocator {
         outage.fault.kind.row().act != Act::Retry || outage.since + self.timeout <= now
     }
 
-    /// How many base ids are to be asked for. The reserve does not count while no block of it is
+    /// How many base ids to ask for. The reserve does not count while no block of it is
     /// long enough for the request at the front.
     fn missing(&self) -> u64 {
         let waiting = self.queue.waiting_tickets();
@@ -855,7 +855,7 @@ impl Allocator {
         Some(self.stock.newest_flight()? + spacing)
     }
 
-    /// At most so many base ids are left; other processes may have taken some since.
+    /// At most this many base ids are left; other processes may have taken some since.
     fn room(&self) -> u64 {
         self.numbering
             .last_base()
@@ -874,7 +874,7 @@ impl Allocator {
         self.timeout / LATE_SHARE
     }
 
-    /// A thread gives up by itself before that, unless it hangs where it can't notice.
+    /// A thread gives up on its own before that, unless it hangs where it can't notice.
     fn hang_after(&self) -> Duration {
         (self.timeout * 2).max(limits::DATABASE_IO_TIMEOUT_MIN) + limits::DATABASE_HANG_GRACE
     }

@@ -157,7 +157,7 @@ impl Reach {
     }
 }
 
-/// The pause after so many attempts have failed.
+/// The pause after this many failed attempts.
 pub(super) fn pause(attempts: u32, slow: bool) -> Duration {
     let most = match slow {
         true => SLOW_PAUSE_MAX,

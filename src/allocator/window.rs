@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// The next reservation waits for them for at most so many times what a reservation takes, since
+/// The next reservation waits for them for at most this multiple of what a reservation takes, since
 /// the last one landed.
 const LATENCIES_MAX: u32 = 3;
-/// One in so many of them is not waited for: the last ones come while the commit is under way.
+/// One in this many of them is not waited for: the last ones come while the commit is under way.
 const LEFT_BEHIND: usize = 8;
 /// One such interval without a newcomer ends it.
 const PAUSE_MAX: Duration = Duration::from_micros(100);
@@ -24,7 +24,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A block has landed for so many requests.
+    /// A block has arrived for this many requests.
     pub(super) fn landed(&mut self, crowd: usize, now: Moment) {
         *self = Window {
             crowd,

@@ -357,7 +357,7 @@ pub enum LocalError {
         /// Its process id; empty when it is not known.
         pid: String,
     },
-    /// The server ended by itself.
+    /// The server exited without being asked to.
     Died {
         /// What was being done with it.
         when: &'static str,

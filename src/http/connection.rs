@@ -140,7 +140,7 @@ pub struct Answered<C> {
     pub began: Moment,
 }
 
-/// What is to be done about a connection whose deadline has passed.
+/// What to do about a connection whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// Complete this, and write it.
@@ -632,7 +632,7 @@ impl<C> Output<C> {
         }
     }
 
-    /// What is to be written.
+    /// What to write.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

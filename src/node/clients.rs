@@ -20,7 +20,7 @@ pub(super) struct Client {
     pub(super) closing: bool,
     /// The socket may take something.
     pub(super) writable: bool,
-    /// What is to be heard of the socket.
+    /// The events to wait for on the socket.
     pub(super) watched: Interest,
     /// It is on a list of those with something to do.
     pub(super) queued: bool,

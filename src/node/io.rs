@@ -51,7 +51,7 @@ pub trait Io {
     /// Writes as much as the socket takes.
     fn write(&mut self, id: ConnectionId, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Asks for a [`Ready`] whenever the socket becomes readable, and writable if it is to be.
+    /// Asks for a [`Ready`] whenever the socket becomes readable, and writable if requested.
     fn watch(&mut self, id: ConnectionId, interest: Interest) -> io::Result<()>;
 
     /// Says to the client that nothing more will be written.
@@ -67,7 +67,7 @@ pub trait Io {
     fn submit(&mut self, job: Job);
 }
 
-/// What is to be heard of a socket.
+/// The events to wait for on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// That it has become readable.

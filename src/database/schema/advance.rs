@@ -83,7 +83,7 @@ fn counter_past(numbering: &Numbering, past: Option<u64>) -> Result<u64, Fault> 
     })
 }
 
-/// What is to be opened, and how.
+/// What to open, and how.
 struct Opening {
     numbering: Numbering,
     /// The counter must be at least here, the margin not counted.
