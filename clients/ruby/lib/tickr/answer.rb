@@ -50,7 +50,7 @@ module Tickr
   # An answer on its way in.
   class Answer
     LENGTH_MAX, INTERIM_MAX, DETAIL_MAX, TICKET_MAX = 64 * 1024, 8, 200, 2**64 - 1
-    HEAD = %r{\AHTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?((?:\r\n[!#-'*+.^-z|~\w-]+:[^\r\n]*)*)\z}n
+    HEAD = %r{\AHTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?((?:\r\n[!#-'*+.^-z|~A-Z0-9-]+:[^\r\n]*)*)\z}n
     CHUNK = /\A(\h{1,8})[ \t]*(?:;[^\r\n]*)?\z/n
 
     attr_reader :status, :reusable

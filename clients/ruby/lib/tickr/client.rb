@@ -25,13 +25,15 @@ module Tickr
       unless servers.is_a?(Array) && servers.size.between?(1, Servers::SERVERS_MAX)
         raise ArgumentError, "a client takes an array of 1 to #{Servers::SERVERS_MAX} servers"
       end
-      # Nobody means 2 ms; 2 s is a likely mistake.
-      raise ArgumentError, "timeout: is in milliseconds, 10 or more" unless timeout.to_f >= 10
-
-      sizes = [replenish_cache_at || -1, cache_size]
-      unless sizes.all?(Integer) && sizes[1] >= 0 && (sizes[1].zero? || sizes[0] < sizes[1])
-        raise ArgumentError, "cache_size: and replenish_cache_at: are integers, the first the larger"
+      # Nobody means 2 ms, but 2 s is easily meant.
+      raise ArgumentError, "timeout: is in milliseconds, 10 or more" unless (10..1e9).cover?(timeout)
+      unless cache_size.is_a?(Integer) && cache_size >= 0
+        raise ArgumentError, "cache_size: is an integer, 0 or more"
       end
+      unless cache_size.zero? || replenish_cache_at.nil? || (0...cache_size).include?(replenish_cache_at)
+        raise ArgumentError, "replenish_cache_at: is an integer, 0 or more and below cache_size:"
+      end
+
       @start = lambda do
         servers_of_mine = Servers.new(servers, timeout / 1000.0, password, check_order)
         Cache.new(servers_of_mine, cache_size, replenish_cache_at)
@@ -148,7 +150,7 @@ module Tickr
         tickets = @servers.fetch(count)
       rescue Refused => error
         # The server issues fewer tickets at once.
-        return error if count == 1
+        raise if count == 1
 
         @mutex.synchronize { @size = [@size, @most = count / 2].min }
         return fill
