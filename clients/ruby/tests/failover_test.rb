@@ -50,7 +50,8 @@ class FailOverTest < Case
     client = client([strict.url, good.url])
     3.times do
       error = assert_raises(Tickr::Refused) { client.tickets(10**9) }
-      assert_equal [strict.url, 400, "over the largest batch"], [error.server, error.status, error.detail]
+      assert_equal [strict.url, 400], [error.server, error.status]
+      assert_equal "over the largest batch", error.detail
       assert_equal "#{strict.url} responded 400: over the largest batch", error.message
       assert_kind_of Tickr::Error, error
     end
@@ -59,10 +60,11 @@ class FailOverTest < Case
 
   def test_the_last_error_names_every_server
     urls = Array.new(3) { |number| server(answer("", "#{500 + number} No")).url }
+    expected = urls.each_with_index.map { |url, number| [url, "responded #{500 + number}"] }
     client = client(urls)
     2.times do
       error = unavailable { client.tickets(1) }
-      assert_equal urls.each_with_index.map { |url, number| [url, "responded #{500 + number}"] }, error.attempts
+      assert_equal expected, error.attempts
       error.attempts.each { |url, failure| assert_includes error.message, "\n  #{url} #{failure}" }
       assert_equal error.attempts, Marshal.load(Marshal.dump(error)).attempts
     end
@@ -246,8 +248,8 @@ class FailOverTest < Case
 
   def test_an_interim_answer_and_a_chunked_body
     body = '{"first":9,"increment":1,"count":1}'
-    server = server("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" \
-                    "\r\n#{body.size.to_s(16)}\r\n#{body}\r\n0\r\n\r\n")
+    server = server("HTTP/1.1 100 Continue\r\n\r\n" \
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n#{body.size.to_s(16)}\r\n#{body}\r\n0\r\n\r\n")
     assert_equal 9, client([server.url]).get_ticket
   end
 
@@ -335,8 +337,12 @@ class SettingsTest < Case
       [ok, { cache_size: -1 }], [ok, { cache_size: 1.5 }],
       [ok, { cache_size: 10, replenish_cache_at: 10 }],
       [ok, { cache_size: 10, replenish_cache_at: -1 }], [ok, { cache_size: nil }]
-    ].each { |servers, settings| assert_raises(ArgumentError, settings) { client(servers, **settings) } }
-    [0, -1, 1.0, "1", nil].each { |count| assert_raises(ArgumentError) { client(ok).tickets(count) } }
+    ].each do |servers, settings|
+      assert_raises(ArgumentError, settings) { client(servers, **settings) }
+    end
+    [0, -1, 1.0, "1", nil].each do |count|
+      assert_raises(ArgumentError) { client(ok).tickets(count) }
+    end
   end
 
   def test_a_pause_doubles_within_a_bound

@@ -18,9 +18,9 @@ module Answers
   end
 end
 
-# Calls the block for each request, with the connection and the number of tickets that were asked
-# for; what that returns is sent, and nil closes the connection. With bytes instead of a block, these
-# are sent each time.
+# Calls the block for each request, with the connection and the number of tickets it asks for; what
+# that returns is sent, and nil closes the connection. With bytes instead of a block, these are sent
+# each time.
 class Faulty
   include Answers
 

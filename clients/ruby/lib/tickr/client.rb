@@ -26,17 +26,17 @@ module Tickr
         raise ArgumentError, "a client takes an array of 1 to #{Servers::SERVERS_MAX} servers"
       end
       # Nobody means 2 ms, but 2 s is easily meant.
-      raise ArgumentError, "timeout: is in milliseconds, 10 or more" unless (10..1e9).cover?(timeout)
+      raise ArgumentError, "timeout: is in milliseconds, 10 or more" unless (10..1e9) === timeout
       unless cache_size.is_a?(Integer) && cache_size >= 0
         raise ArgumentError, "cache_size: is an integer, 0 or more"
       end
-      unless cache_size.zero? || replenish_cache_at.nil? || (0...cache_size).include?(replenish_cache_at)
+      unless cache_size.zero? || [nil, 0...cache_size].any? { |good| good === replenish_cache_at }
         raise ArgumentError, "replenish_cache_at: is an integer, 0 or more and below cache_size:"
       end
 
       @start = lambda do
-        servers_of_mine = Servers.new(servers, timeout / 1000.0, password, check_order)
-        Cache.new(servers_of_mine, cache_size, replenish_cache_at)
+        mine = Servers.new(servers, timeout / 1000.0, password, check_order)
+        Cache.new(mine, cache_size, replenish_cache_at)
       end
       @cache_size = cache_size
       @own = @start.call

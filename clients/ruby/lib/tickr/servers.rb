@@ -68,9 +68,9 @@ module Tickr
       repeated = runs.find { |first, last| run.begin <= last && first <= run.end }
       issued = repeated ? repeated.last : marks[node]
       if issued && run.begin <= issued
-        raise Failure.new("issued #{run.begin} after #{issued}, and tickets must not go backwards: " \
-                          "its counter may have been set back, or several processes share this " \
-                          "address", stale: true)
+        reason = "issued #{run.begin} after #{issued}, and tickets must not go backwards: its " \
+                 "counter may have been set back, or several processes share this address"
+        raise Failure.new(reason, stale: true)
       end
       [@runs, @highest].each(&:shift) if @runs.size == NODES_MAX && !@runs.key?(node)
       @highest[node] = [run.end, @highest.fetch(node, 0)].max
