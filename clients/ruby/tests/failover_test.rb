@@ -249,7 +249,8 @@ class FailOverTest < Case
   def test_an_interim_answer_and_a_chunked_body
     body = '{"first":9,"increment":1,"count":1}'
     server = server("HTTP/1.1 100 Continue\r\n\r\n" \
-                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n#{body.size.to_s(16)}\r\n#{body}\r\n0\r\n\r\n")
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" \
+                    "#{body.size.to_s(16)}\r\n#{body}\r\n0\r\n\r\n")
     assert_equal 9, client([server.url]).get_ticket
   end
 

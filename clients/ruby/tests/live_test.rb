@@ -17,6 +17,15 @@ class LiveTest < Case
     super if @ends
   end
 
+  # One for all tests that change nothing about it.
+  def self.shared
+    @shared ||= LiveServer.new.tap { |server| Minitest.after_run { server.close } }
+  end
+
+  def shared
+    LiveTest.shared
+  end
+
   def live(*arguments, **settings)
     ending(LiveServer.new(*arguments, **settings))
   end
@@ -26,7 +35,7 @@ class LiveTest < Case
   end
 
   def test_tickets_and_batches
-    client = live_client(live)
+    client = live_client(shared)
     one, run = client.get_ticket, client.tickets(1000)
     assert_equal [1000, 4], [run.size, run.step]
     assert_operator run.begin, :>, one
@@ -75,7 +84,7 @@ class LiveTest < Case
   end
 
   def test_children_do_not_issue_what_the_parent_has
-    client = live_client(live, cache_size: 10_000)
+    client = live_client(shared, cache_size: 10_000)
     taken = warm(client)
     taken += in_children { takes(EACH, client) }
     assert_unique taken + takes(5000, client)
@@ -84,7 +93,7 @@ class LiveTest < Case
   # As where a child of a child gets the number of a process that has ended.
   def test_ruby_reports_a_fork_where_a_process_id_does_not
     skip "Ruby reports forks from 3.1 on" unless Process.respond_to?(:_fork)
-    client = live_client(live, cache_size: 10_000)
+    client = live_client(shared, cache_size: 10_000)
     taken = warm(client)
     Process.stub(:pid, Process.pid) { taken += in_children { takes(EACH, client) } }
     assert_unique taken + takes(100, client)
@@ -92,14 +101,14 @@ class LiveTest < Case
 
   # As in Ruby 2.7, and where the C program around Ruby forks.
   def test_a_process_id_reports_a_fork_where_ruby_does_not
-    client = live_client(live, cache_size: 10_000)
+    client = live_client(shared, cache_size: 10_000)
     taken = warm(client)
     Tickr.stub(:forks, 0) { taken += in_children { takes(EACH, client) } }
     assert_unique taken + takes(5000, client)
   end
 
   def test_threads_of_the_parent_lock_nothing_in_a_child
-    client = live_client(live, cache_size: 10_000)
+    client = live_client(shared, cache_size: 10_000)
     taken = warm(client)
     locked, go_on = Queue.new, Queue.new
     mutexes = [cache(client), cache(client).servers].map { |of| of.instance_variable_get(:@mutex) }
@@ -123,7 +132,7 @@ class LiveTest < Case
   end
 
   def test_nor_while_threads_are_in_the_client
-    client = live_client(live, cache_size: 1000)
+    client = live_client(shared, cache_size: 1000)
     stop = false
     threads = Array.new(4) do
       Thread.new do
@@ -138,7 +147,7 @@ class LiveTest < Case
   end
 
   def test_threads_of_a_child_share_its_client
-    client = live_client(live, cache_size: 1000)
+    client = live_client(shared, cache_size: 1000)
     taken = warm(client)
     taken += in_children(5) do
       Array.new(4) { Thread.new { takes(EACH / 4, client) } }.flat_map(&:value)
@@ -147,7 +156,7 @@ class LiveTest < Case
   end
 
   def test_connections_of_the_parent_end_in_the_child_alone
-    client = live_client(live)
+    client = live_client(shared)
     client.get_ticket
     parents = list(client)[0].idle
     sizes = in_children(1) do
@@ -160,7 +169,7 @@ class LiveTest < Case
   end
 
   def test_grandchildren_neither
-    client = live_client(live, cache_size: 10_000)
+    client = live_client(shared, cache_size: 10_000)
     taken = warm(client)
     taken += in_children(3) do
       mine = takes(EACH - 100, client)
@@ -175,7 +184,7 @@ class LiveTest < Case
   end
 
   def test_a_closed_client_stays_closed_in_a_child
-    client = live_client(live, cache_size: 100)
+    client = live_client(shared, cache_size: 100)
     client.get_ticket
     client.close
     in_children(1) do
