@@ -95,6 +95,9 @@ class CacheTest < Case
     end
     assert_equal [*1..6], takes(6, client([server.url], cache_size: 1000))
     assert_equal [16, 8, 4, 2], server.counts[0, 4]
+    number = 1
+    full = client([server.url], cache_size: 1000, replenish_cache_at: 500)
+    assert_equal [*1..4], takes(4, full)
     strict = server(answer({ detail: "no" }, "400 Bad Request"))
     assert_raises(Tickr::Refused) { client([strict.url], cache_size: 1000).get_ticket }
   end

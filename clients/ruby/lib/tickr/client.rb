@@ -152,7 +152,10 @@ module Tickr
         # The server issues fewer tickets at once.
         raise if count == 1
 
-        @mutex.synchronize { @size = [@size, @most = count / 2].min }
+        @mutex.synchronize do
+          @size = [@size, @most = count / 2].min
+          @refill_at = nil
+        end
         return fill
       end
       @mutex.synchronize { land(tickets) }

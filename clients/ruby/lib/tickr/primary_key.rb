@@ -12,7 +12,7 @@ module Tickr
 
     def included(model)
       client = @client
-      model.before_create { self.id ||= client.get_ticket }
+      model.before_create { self.id ||= client.get_ticket if self.class.primary_key }
     end
   end
 end

@@ -135,7 +135,7 @@ module Tickr
       raise ArgumentError, USAGE unless match && (1..65_535).cover?((match[3] || 80).to_i)
 
       @host, @port = match[1] || match[2], (match[3] || 80).to_i
-      "http://#{match[1] ? "[#{IPAddr.new(@host)}]" : @host}:#{@port}"
+      "http://#{match[1] ? "[#{IPAddr.new(@host, Socket::AF_INET6)}]" : @host}:#{@port}"
     end
 
     def read_path(url)
