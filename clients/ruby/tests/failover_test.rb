@@ -324,8 +324,9 @@ class SettingsTest < Case
     [
       "tickr:8080", "https://tickr", "unix:", "unix:/a\0b", "unix:/#{"secret" * 18}",
       "http://tickr/status", "http://tickr?x", "http://tickr#x", "http://:8080", "http://[tickr]:1",
-      "http://[127.0.0.1]", "http://[::1::]", "http://ti ckr", "http://tickr:", "http://tickr:0", "http://tickr:+80",
-      "http://tickr:65536", "http://tickr:123456", "http://me:secret@tickr", "http://secret@tickr",
+      "http://[127.0.0.1]", "http://[::1::]", "http://ti ckr", "http://tickr:", "http://tickr:0",
+      "http://tickr:+80", "http://tickr:65536", "http://tickr:123456", "http://me:secret@tickr",
+      "http://secret@tickr",
       "http://tickr\r\nX: y", "http://tickr\n", "", { host: "me:secret@tickr" }, { port: 80 }, nil
     ].each do |url|
       error = assert_raises(ArgumentError, url) { client([url]) }
