@@ -148,7 +148,7 @@ module Tickr
       count = @mutex.synchronize { begin_fetch }
       begin
         tickets = @servers.fetch(count)
-      rescue Refused => error
+      rescue Refused
         # The server issues fewer tickets at once.
         raise if count == 1
 
