@@ -85,21 +85,31 @@ class CacheTest < Case
     assert_equal 9, client.get_ticket
   end
 
-  def test_less_is_asked_for_where_a_server_issues_less
+  def small
     number = 1
-    server = server do |_, count|
+    server do |_, count|
       next answer({ detail: "too many" }, "400 Bad Request") if count > 2
 
       number += count
       run_of(number - count, count)
     end
+  end
+
+  def test_less_is_asked_for_where_a_server_issues_less
+    server = small
     assert_equal [*1..6], takes(6, client([server.url], cache_size: 1000))
     assert_equal [16, 8, 4, 2], server.counts[0, 4]
-    number = 1
-    full = client([server.url], cache_size: 1000, replenish_cache_at: 500)
-    assert_equal [*1..4], takes(4, full)
     strict = server(answer({ detail: "no" }, "400 Bad Request"))
     assert_raises(Tickr::Refused) { client([strict.url], cache_size: 1000).get_ticket }
+  end
+
+  def test_a_cache_that_no_server_can_fill_is_not_filled_for_ever
+    server = small
+    client = client([server.url], cache_size: 1000, replenish_cache_at: 500)
+    assert_equal 1, client.get_ticket
+    cache(client).refill.join
+    assert_equal [1000, 500, 250, 125, 62, 31, 15, 7, 3, 1], server.counts
+    assert_equal [*2..4], takes(3, client)
   end
 
   def test_a_batch_comes_straight_from_a_server
