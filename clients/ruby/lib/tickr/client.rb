@@ -34,6 +34,7 @@ module Tickr
         raise ArgumentError, "replenish_cache_at: is an integer, 0 or more and below cache_size:"
       end
 
+      servers = servers.dup
       @start = lambda do
         mine = Servers.new(servers, timeout / 1000.0, password, check_order)
         Cache.new(mine, cache_size, replenish_cache_at)
