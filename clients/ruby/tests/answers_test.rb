@@ -72,7 +72,9 @@ class AnswersTest < Case
       "HTTP/2 200 OK\r\n#{length}", "SSH-2.0-OpenSSH\r\n", INTERIM * 5 + ok + length,
       "#{ok}Content-Length: 35\n\r\n#{length}\r\n"
     ].each { |head| refused(/did not respond like a Tickr server/, "#{head}\r\n#{BODY}") }
-    ["x\r\n", "1\r\n{}\r\n0\r\n\r\n", "-1\r\n", "\r\n", "0x1\r\n", "1\n\r\n", "1\r\n{}}0\r\n\r\n"].each do |chunks|
+    [
+      "x\r\n", "1\r\n{}\r\n0\r\n\r\n", "1\r\n{}}0\r\n\r\n", "-1\r\n", "\r\n", "0x1\r\n", "1\n\r\n"
+    ].each do |chunks|
       refused(/malformed/, "#{ok}#{chunked}\r\n#{chunks}")
     end
   end
