@@ -1,0 +1,18 @@
+# frozen_string_literal: true
+
+# For ActiveRecord, which it does not load: the ID of a new record is a ticket.
+module Tickr
+  # To be included in a model, or in ApplicationRecord for all of them. An ID that is there already
+  # stays.
+  class PrimaryKey < Module
+    def initialize(client)
+      super()
+      @client = client
+    end
+
+    def included(model)
+      client = @client
+      model.before_create { self.id ||= client.get_ticket if self.class.primary_key }
+    end
+  end
+end
