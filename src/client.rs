@@ -32,6 +32,11 @@
 //! of its own. This rests on `pthread_atfork`, since asking the kernel for the process ID would
 //! cost more than a ticket does; a process made by calling `clone` past the C library is not
 //! noticed, and has to make its own client.
+//!
+//! A child starts no thread for its cache, which is refilled by whoever finds it empty: the standard
+//! library can't be relied on to start threads after a fork, as another thread of the parent may
+//! have held one of its locks. For the same reason, name servers by address there: a name is looked
+//! up in a thread, and where that does not start, the server counts as timed out.
 
 pub(crate) mod exchange;
 
@@ -49,7 +54,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use self::cache::{Pool, Shards};
+use self::cache::{Pool, Refill, Shards};
 pub use self::error::{Attempt, Error, Failure};
 use self::servers::Servers;
 pub use self::url::{InvalidUrl, ServerUrl};
@@ -137,7 +142,7 @@ impl Client {
         if options.timeout.is_zero() {
             return Err(Error::NoTimeout);
         }
-        let shared = Shared::new(Arc::new(Config { servers, options }));
+        let shared = Shared::new(Arc::new(Config { servers, options }), Refill::Nobody);
         Ok(Client { shared })
     }
 
@@ -228,7 +233,7 @@ struct Config {
 }
 
 impl Shared {
-    fn new(config: Arc<Config>) -> Arc<Shared> {
+    fn new(config: Arc<Config>, refill: Refill) -> Arc<Shared> {
         let Config { servers, options } = &*config;
         let authorization = options.password.as_deref().map(basic);
         let servers = Servers::new(servers, options.timeout, authorization, options.check_order);
@@ -237,7 +242,7 @@ impl Shared {
             origin: forkguard::new(),
             heir: OnceLock::new(),
             shards: Shards::default(),
-            pool: Mutex::new(Pool::new(options.cache)),
+            pool: Mutex::new(Pool::new(options.cache, refill)),
             changed: Condvar::new(),
             servers,
             config,
@@ -259,7 +264,7 @@ impl Shared {
                 None => {
                     // Made before it is set: a child that another thread forks off while it is
                     // being set could never use the client.
-                    let heir = Shared::new(Arc::clone(&shared.config));
+                    let heir = Shared::new(Arc::clone(&shared.config), Refill::ByCallers);
                     shared.heir.get_or_init(|| heir)
                 }
             };
@@ -277,13 +282,11 @@ impl Shared {
             return Ok(ticket);
         }
         let mut pool = lock(&self.pool);
-        if !pool.refilled {
-            // Without a thread to refill the cache there is no cache.
-            pool.refilled = self.start_refilling();
-            if !pool.refilled {
-                drop(pool);
-                return Ok(self.servers.fetch(1)?.first);
-            }
+        if pool.refill == Refill::Nobody {
+            pool.refill = match self.start_refilling() {
+                true => Refill::ByThread,
+                false => Refill::ByCallers,
+            };
         }
         let begun = pool.attempts;
         loop {
@@ -297,9 +300,19 @@ impl Shared {
                 Some((attempt, error)) if *attempt > begun => return Err(error.clone()),
                 _ => {}
             }
-            pool.wanted = true;
-            self.changed.notify_all();
-            pool = wait(&self.changed, pool, None);
+            pool = match pool.refill {
+                Refill::ByCallers => {
+                    pool.refill = Refill::ByOneCaller;
+                    let mut pool = self.refill_once(pool);
+                    pool.refill = Refill::ByCallers;
+                    pool
+                }
+                Refill::Nobody | Refill::ByThread | Refill::ByOneCaller => {
+                    pool.wanted = true;
+                    self.changed.notify_all();
+                    wait(&self.changed, pool, None)
+                }
+            };
         }
     }
 
@@ -313,39 +326,36 @@ impl Shared {
 
     /// Keeps the pool from running dry until the client is gone.
     fn refill(&self) {
-        let mut again_at = None;
         let mut pool = lock(&self.pool);
         while !pool.stopped {
-            let now = Instant::now();
-            let pause = again_at
-                .map(|at: Instant| at.saturating_duration_since(now))
-                .filter(|pause| !pause.is_zero());
+            let pause = pool.pause(Instant::now());
             let hungry = pool.wanted && pool.is_empty();
-            if !hungry && (!pool.is_low() || pause.is_some()) {
+            if hungry || (pool.is_low() && pause.is_none()) {
+                pool = self.refill_once(pool);
+            } else {
                 let pause = pause.filter(|_| pool.is_low());
                 pool = wait(&self.changed, pool, pause);
-                continue;
             }
-            pool.attempts += 1;
-            let attempt = pool.attempts;
-            let count = pool.missing(now);
-            drop(pool);
-            let fetched = self.servers.fetch(count);
-            pool = lock(&self.pool);
-            match fetched {
-                Ok(run) => {
-                    again_at = None;
-                    pool.land(run, Instant::now());
-                }
-                Err(Error::Refused { .. }) if pool.ask_for_less(count) => continue,
-                Err(error) => {
-                    again_at = Some(Instant::now() + limits::CLIENT_PAUSE_MIN);
-                    pool.failure = Some((attempt, error));
-                }
-            }
-            pool.wanted = false;
-            self.changed.notify_all();
         }
+    }
+
+    /// Fetches what is missing, without the lock, and wakes those who wait for it.
+    fn refill_once<'a>(&'a self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+        pool.attempts += 1;
+        let attempt = pool.attempts;
+        let count = pool.missing(Instant::now());
+        drop(pool);
+        let fetched = self.servers.fetch(count);
+        let mut pool = lock(&self.pool);
+        match fetched {
+            Ok(run) => pool.land(run, Instant::now()),
+            // Somebody still waits, and asks again.
+            Err(Error::Refused { .. }) if pool.ask_for_less(count) => return pool,
+            Err(error) => pool.fail(attempt, error, Instant::now()),
+        }
+        pool.wanted = false;
+        self.changed.notify_all();
+        pool
     }
 }
 

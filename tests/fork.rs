@@ -1,5 +1,7 @@
 //! A client that goes through `fork`: no ticket twice between a parent, its children and their
 //! children. It is a program of its own, as a test harness has threads that a fork would lose.
+//! Threads start and end all the while, so that some children inherit a lock of the standard
+//! library that nobody will ever release; they must not wait for it.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -13,15 +15,32 @@ use std::time::Duration;
 use std::{fs, iter};
 
 use fork::{Fork, fork, waitpid};
+use signal_hook::low_level::exit;
 use tickr::Client;
 use tickr::client::{Options, ServerUrl};
 
 const CHILDREN: usize = 20;
 const TICKETS: usize = 1_000;
+const CHURNERS: usize = 4;
+
+/// After this, a child hangs.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 fn main() {
+    thread::spawn(|| {
+        thread::sleep(DEADLINE);
+        eprintln!("a child has hung for {DEADLINE:?}");
+        process::abort();
+    });
+    for _ in 0..CHURNERS {
+        thread::spawn(|| {
+            loop {
+                thread::spawn(|| {}).join().expect("a thread ends");
+            }
+        });
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for cache in [0, 10_000] {
+    for cache in [0, 10_000, 10_000, 10_000] {
         let options = Options {
             timeout: Duration::from_secs(30),
             cache,
@@ -77,7 +96,8 @@ fn child(client: Client, folder: &Path, index: usize) -> ! {
     let lines: String = tickets.iter().map(|ticket| format!("{ticket}\n")).collect();
     fs::write(folder.join(path.to_string()), lines).expect("room for a file");
     let ended = then.map(|grandchild| waitpid(grandchild).expect("a grandchild ends"));
-    process::exit(ended.map_or(0, |status| i32::from(status != 0)))
+    // Not the standard library's exit, which waits for such a lock too.
+    exit(ended.map_or(0, |status| i32::from(status != 0)))
 }
 
 fn take(client: &Client) -> Vec<u64> {

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use crate::limits;
@@ -37,6 +37,19 @@ struct Shard {
     increment: AtomicU64,
 }
 
+/// Who refills a pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refill {
+    /// Nobody has needed it yet.
+    Nobody,
+    /// A thread, in the background.
+    ByThread,
+    /// The next caller who finds it empty: no thread can be started, or relied on.
+    ByCallers,
+    /// A caller is at it; others wait for it.
+    ByOneCaller,
+}
+
 /// The tickets that no thread has taken for itself.
 pub(super) struct Pool {
     runs: VecDeque<Run>,
@@ -52,8 +65,9 @@ pub(super) struct Pool {
     pub(super) attempts: u64,
     /// The last refill that failed, and why.
     pub(super) failure: Option<(u64, Error)>,
-    /// There is a thread that refills.
-    pub(super) refilled: bool,
+    /// Not before then without need: the last refill failed.
+    again_at: Option<Instant>,
+    pub(super) refill: Refill,
     /// The client is gone.
     pub(super) stopped: bool,
 }
@@ -146,7 +160,7 @@ impl Shard {
 }
 
 impl Pool {
-    pub(super) fn new(size_max: u64) -> Pool {
+    pub(super) fn new(size_max: u64, refill: Refill) -> Pool {
         Pool {
             runs: VecDeque::new(),
             left: 0,
@@ -156,7 +170,8 @@ impl Pool {
             wanted: false,
             attempts: 0,
             failure: None,
-            refilled: false,
+            again_at: None,
+            refill,
             stopped: false,
         }
     }
@@ -186,8 +201,21 @@ impl Pool {
             self.size = self.size.saturating_mul(2).min(self.size_max);
         }
         self.landed_at = Some(now);
+        self.again_at = None;
         self.left += run.count;
         self.runs.push_back(run);
+    }
+
+    /// A refill failed.
+    pub(super) fn fail(&mut self, attempt: u64, error: Error, now: Instant) {
+        self.failure = Some((attempt, error));
+        self.again_at = Some(now + limits::CLIENT_PAUSE_MIN);
+    }
+
+    /// How long to leave the servers alone, as long as nobody waits for a ticket.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        let pause = self.again_at?.saturating_duration_since(now);
+        (!pause.is_zero()).then_some(pause)
     }
 
     /// The servers issue fewer tickets at once than were asked for. Whether to ask again.
@@ -221,7 +249,6 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
     use crate::client::lock;
@@ -237,7 +264,7 @@ mod tests {
     #[test]
     fn one_thread_takes_all_in_order() {
         let shards = Shards::default();
-        let mut pool = Pool::new(10_000);
+        let mut pool = Pool::new(10_000, Refill::ByThread);
         let now = Instant::now();
         pool.land(run(7, 1_000), now);
         pool.land(run(u64::MAX - 30, 11), now);
@@ -257,7 +284,7 @@ mod tests {
         const THREADS: usize = 4;
         const TICKETS: u64 = 200_000;
         let shards = Shards::default();
-        let pool = Mutex::new(Pool::new(1_000));
+        let pool = Mutex::new(Pool::new(1_000, Refill::ByThread));
         let done = AtomicBool::new(false);
         let take_all = || {
             let mut taken = Vec::new();
@@ -286,7 +313,7 @@ mod tests {
     #[test]
     fn the_pool_follows_the_demand_within_its_bound() {
         let mut now = Instant::now();
-        let mut pool = Pool::new(1_000);
+        let mut pool = Pool::new(1_000, Refill::ByThread);
         let refill = |pool: &mut Pool, now| {
             pool.attempts += 1;
             let count = pool.missing(now);
@@ -320,7 +347,7 @@ mod tests {
 
     #[test]
     fn less_is_asked_for_where_a_server_issues_less() {
-        let mut pool = Pool::new(1_000);
+        let mut pool = Pool::new(1_000, Refill::ByThread);
         assert!(pool.ask_for_less(16));
         assert_eq!(pool.missing(Instant::now()), 8);
         assert!(!pool.ask_for_less(1));

@@ -21,6 +21,8 @@ impl FromStr for Address {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
                 "" => Err(AddressError::NoPath),
+                // Elsewhere an abstract socket, which has no file and so no mode.
+                path if path.starts_with('@') => Err(AddressError::Abstract),
                 path => Ok(Address::Unix(PathBuf::from(path))),
             };
         }
@@ -64,6 +66,8 @@ pub enum AddressError {
     Port,
     /// `unix:` without a path.
     NoPath,
+    /// `unix:@name`, which means an abstract socket to other programs.
+    Abstract,
 }
 
 impl fmt::Display for AddressError {
@@ -76,6 +80,9 @@ impl fmt::Display for AddressError {
             AddressError::NoPort => "it names no port (nor is it unix:PATH)",
             AddressError::Port => "its port should be a number from 0 to 65535",
             AddressError::NoPath => "it names no path after unix:",
+            AddressError::Abstract => {
+                "abstract sockets are not supported; write unix:./@NAME for a file of that name"
+            }
         })
     }
 }
@@ -99,7 +106,7 @@ mod tests {
             assert_eq!(address, Address::Tcp(text.to_owned()));
             assert_eq!(address.to_string(), text);
         }
-        for path in ["/run/tickr.sock", "tickr.sock", "/with:colon"] {
+        for path in ["/run/tickr.sock", "tickr.sock", "/with:colon", "./@a"] {
             let text = format!("unix:{path}");
             let address: Address = text.parse().unwrap();
             assert_eq!(address, Address::Unix(path.into()));
@@ -124,6 +131,7 @@ mod tests {
             ("localhost:65536", AddressError::Port),
             ("[::1]:http", AddressError::Port),
             ("unix:", AddressError::NoPath),
+            ("unix:@tickr", AddressError::Abstract),
         ] {
             assert_eq!(text.parse::<Address>(), Err(error), "{text:?}");
         }

@@ -17,6 +17,7 @@ mod harness;
 mod logs;
 mod metrics;
 mod node;
+mod openapi;
 mod outages;
 mod readme;
 mod request_laws;

@@ -1,0 +1,1 @@
+"""The recipe for Django, as an application."""

@@ -1,0 +1,103 @@
+"""Everything that takes time: a name to be resolved, a socket, a refill in the background.
+
+The rest of the package is written once, as coroutines. Those of `Blocking` never wait for a loop,
+so that `run` gets their result in one step; those of `Asyncio` are what asyncio expects."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket
+import threading
+from typing import Any, Callable, Coroutine, Optional, TypeVar
+
+T = TypeVar("T")
+# Four classes in Python 3.9, one from 3.11 on.
+TIMED_OUT = (TimeoutError, socket.timeout, asyncio.TimeoutError, concurrent.futures.TimeoutError)
+Refill = Callable[[], Coroutine[Any, Any, Optional[Exception]]]
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits for a loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("it waits for a loop")
+
+
+class Blocking:
+    async def resolve(self, host: str, port: int, seconds: float) -> Any:
+        # The resolver has time-outs of its own, longer than ours; a thread is left with them.
+        done = self._begin(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return done.result(seconds)
+
+    async def use(self, sock: socket.socket, method: str, argument: Any, seconds: float) -> Any:
+        """`connect`, `sendall` or `recv`, in time."""
+        sock.settimeout(seconds)
+        return getattr(sock, method)(argument)
+
+    def begin(self, refill: Refill) -> Any:
+        return self._begin(lambda: run(refill()))
+
+    def is_over(self, refill: Any) -> bool:
+        return bool(refill.done())
+
+    async def outcome(self, refill: Any) -> Any:
+        return refill.result()
+
+    def _begin(self, work: Callable[[], Any]) -> concurrent.futures.Future[Any]:
+        """Not an executor: that waits for its threads when the program ends."""
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def do() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        try:
+            threading.Thread(target=do, name="tickr-client", daemon=True).start()
+        except RuntimeError:
+            # No thread is to be had.
+            do()
+        return done
+
+
+class Asyncio(Blocking):
+    async def resolve(self, host: str, port: int, seconds: float) -> Any:
+        loop = asyncio.get_running_loop()
+        return await _within(seconds, loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    async def use(self, sock: socket.socket, method: str, argument: Any, seconds: float) -> Any:
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        return await _within(seconds, getattr(loop, f"sock_{method}")(sock, argument))
+
+    def begin(self, refill: Refill) -> Any:
+        return asyncio.get_running_loop().create_task(refill())
+
+    def is_over(self, refill: Any) -> bool:
+        # What a loop that has ended left undone stays undone.
+        return bool(refill.done() or refill.get_loop() is not asyncio.get_running_loop())
+
+    async def outcome(self, refill: Any) -> Any:
+        # Whoever is cancelled here does not cancel it for the others.
+        await asyncio.wait({refill})
+        return None if refill.cancelled() else await super().outcome(refill)
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Not `asyncio.wait_for`, which loses a cancellation before Python 3.12."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        # The loop has to be done with a socket before that is closed.
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})

@@ -1,0 +1,338 @@
+"""The cache: off unless asked for, as large as the demand, filled in time, shared by threads."""
+
+import asyncio
+import threading
+import time
+import unittest
+from unittest import mock
+
+from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
+from tickr_tickets._waiting import run
+
+from .clients import Cases, no_leaks, with_both
+from .faulty import Faulty, Good, answer, tickets
+
+
+def counts(server):
+    return [int(request.split("?")[0].rpartition("/")[2]) for request in server.requests]
+
+
+class Cache(Cases):
+    def test_it_is_off_unless_asked_for(self):
+        server = self.server(Good())
+        client = self.client([server.url])
+        self.assertEqual([client.next() for _ in range(9)], list(range(1, 10)))
+        self.assertEqual(counts(server), [1] * 9)
+
+    def test_it_keeps_to_its_bound(self):
+        server = self.server(Good())
+        client = self.client([server.url], cache=300)
+        self.assertEqual([client.next() for _ in range(20_000)], list(range(1, 20_001)))
+        self.assertEqual(counts(server)[0], 16)
+        self.assertLessEqual(max(counts(server)), 300)
+        # Another server: the refill that is under way takes tickets of this one.
+        small = self.client([self.server(Good()).url], cache=3)
+        self.assertEqual([small.next() for _ in range(50)], list(range(1, 51)))
+
+    def test_it_is_refilled_before_it_is_dry(self):
+        begun, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        numbers = iter(range(1, 100_000, 1000))
+
+        def respond(connection, count):
+            number = next(numbers)
+            if number > 1:
+                begun.set()
+                go_on.wait(60)
+            return tickets(number, count)
+
+        server = self.server(Faulty(respond))
+        client = self.client([server.url], cache=16, timeout=60)
+        self.assertEqual([client.next() for _ in range(8)], list(range(1, 9)))
+        # The rest is issued while the server takes its time.
+        self.assertEqual([client.next() for _ in range(8)], list(range(9, 17)))
+        if self.kind is Client:
+            self.assertTrue(begun.wait(60))
+        go_on.set()
+        self.assertEqual(client.next(), 1001)
+
+    def test_what_is_left_outlives_the_servers(self):
+        good = Good()
+        client = self.client([good.url], cache=16)
+        taken = [client.next()]
+        good.close()
+        with self.assertRaises(Unavailable):
+            for _ in range(100):
+                taken.append(client.next())
+        self.assertEqual(taken, list(range(1, 17)))
+        with self.assertRaises(Unavailable):
+            client.next()
+
+    def test_a_refill_that_failed_is_not_tried_with_each_ticket(self):
+        good = [tickets(1, 16)]
+        server = self.server(Faulty(lambda _, count: good.pop() if good else answer(b"", "503 No")))
+        client = self.client([server.url], cache=16)
+        with mock.patch.object(_client, "RETRY_AFTER", 60.0):
+            for _ in range(8):
+                client.next()
+            own = getattr(client, "client", client)._own
+            refill = own.refill
+            while not refill.done():
+                self.loop_once(client)
+            self.assertEqual([client.next() for _ in range(7)], list(range(9, 16)))
+            self.assertIs(own.refill, refill)
+            # The last one makes a new one worth its while.
+            self.assertEqual(client.next(), 16)
+            self.assertIsNot(own.refill, refill)
+
+    def loop_once(self, client):
+        if self.kind is Client:
+            time.sleep(0.001)
+        else:
+            client._loop.run_until_complete(asyncio.sleep(0.001))
+
+    def test_a_server_that_is_back_is_asked_again(self):
+        responses = [answer(b"", "503 No")] * 2
+        server = self.server(
+            Faulty(lambda _, count: responses.pop() if responses else tickets(9, count))
+        )
+        client = self.client([server.url], cache=16)
+        for _ in range(2):
+            with self.assertRaises(Unavailable):
+                client.next()
+        self.assertEqual(client.next(), 9)
+
+    def test_less_is_asked_for_where_a_server_issues_less(self):
+        class Small(Good):
+            def _issue(self, connection, count):
+                too_many = answer({"detail": "too many"}, "400 Bad Request")
+                return super()._issue(connection, count) if count <= 2 else too_many
+
+        server = self.server(Small())
+        client = self.client([server.url], cache=1000)
+        self.assertEqual([client.next() for _ in range(6)], [1, 2, 3, 4, 5, 6])
+        self.assertEqual(counts(server)[:4], [16, 8, 4, 2])
+        strict = self.server(Faulty(answer({"detail": "no"}, "400 Bad Request")))
+        with self.assertRaises(Refused):
+            self.client([strict.url], cache=1000).next()
+
+    def test_a_batch_comes_straight_from_a_server(self):
+        server = self.server(Good())
+        client = self.client([server.url], cache=16)
+        client.next()
+        self.assertEqual(client.take(5), range(17, 22))
+
+
+CacheBlocking, CacheAsyncio = with_both(Cache)
+del Cache
+
+
+class Demand(unittest.TestCase):
+    def setUp(self):
+        class Endless:
+            async def fetch(self, count, waiting):
+                return range(1, 1 + count)
+
+        self.own = _client._Own(Endless(), 1000, None)
+
+    def fill(self):
+        self.assertIsNone(run(self.own.fill()))
+        return self.own.size
+
+    def pop(self, until):
+        while self.own.left > until:
+            self.own.pop()
+
+    def test_a_refill_that_comes_too_late_makes_the_next_one_larger(self):
+        # As it begins, it is empty; that is not late.
+        self.assertEqual(self.fill(), 16)
+        sizes = []
+        for _ in range(8):
+            self.pop(until=0)
+            sizes.append(self.fill())
+        self.assertEqual(sizes, [32, 64, 128, 256, 512, 1000, 1000, 1000])
+        self.assertLessEqual(self.own.left, 1000)
+
+    def test_one_in_time_leaves_it_as_it_is(self):
+        self.fill()
+        for _ in range(8):
+            self.assertFalse(self.own.is_hungry())
+            self.pop(until=8)
+            self.assertTrue(self.own.is_hungry())
+            self.assertEqual(self.fill(), 16)
+
+    def test_a_lull_halves_it(self):
+        self.own.size = 1000
+        self.fill()
+        sizes = []
+        with mock.patch.object(_client, "LULL", -1.0):
+            for _ in range(7):
+                self.pop(until=self.own.size // 2)
+                sizes.append(self.fill())
+        self.assertEqual(sizes, [500, 250, 125, 62, 31, 16, 16])
+
+
+class Threads(unittest.TestCase):
+    def setUp(self):
+        no_leaks(self)
+
+    def test_threads_share_a_client_and_no_ticket(self):
+        for cache, count in [(2000, 5000), (3, 200), (0, 200)]:
+            taken, errors = [], []
+
+            def take(client, count=count, taken=taken, errors=errors):
+                try:
+                    mine = [client.next() for _ in range(count)]
+                    self.assertEqual(mine, sorted(mine))
+                    taken.extend(mine)
+                except Exception as error:
+                    errors.append(error)
+
+            with Good() as server, Client([server.url], cache=cache, timeout=60) as client:
+                threads = [threading.Thread(target=take, args=(client,)) for _ in range(8)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            self.assertEqual(errors, [])
+            self.assertEqual(len(set(taken)), 8 * count)
+
+    def test_without_a_thread_for_it_a_refill_takes_the_caller_s(self):
+        with Good() as server, Client([server.url], cache=16) as client:
+            start = threading.Thread.start
+
+            def start_no_more(thread):
+                if thread.name == "tickr-client":
+                    raise RuntimeError("can't start new thread")
+                start(thread)
+
+            with mock.patch("threading.Thread.start", start_no_more):
+                self.assertEqual([client.next() for _ in range(100)], list(range(1, 101)))
+
+
+class Tasks(unittest.TestCase):
+    def setUp(self):
+        no_leaks(self)
+
+    def test_tasks_share_a_client_and_no_ticket(self):
+        async def take(url, cache):
+            async with AsyncClient([url], cache=cache, timeout=60) as client:
+                return await asyncio.gather(*(client.next() for _ in range(100)))
+
+        for cache in (0, 3, 1000):
+            with Good() as server:
+                taken = asyncio.run(take(server.url, cache))
+            self.assertEqual(len(set(taken)), 100)
+
+    def test_who_is_cancelled_takes_no_ticket_from_the_others(self):
+        go_on = threading.Event()
+
+        def respond(connection, count):
+            go_on.wait(60)
+            return tickets(1, count)
+
+        async def cancel(url):
+            async with AsyncClient([url], cache=16, timeout=60) as client:
+                waiting = [asyncio.ensure_future(client.next()) for _ in range(3)]
+                await asyncio.sleep(0)
+                waiting[0].cancel()
+                go_on.set()
+                return await asyncio.gather(*waiting, return_exceptions=True)
+
+        with Faulty(respond) as server:
+            cancelled, *taken = asyncio.run(cancel(server.url))
+        self.assertIsInstance(cancelled, asyncio.CancelledError)
+        self.assertEqual(taken, [1, 2])
+
+    def test_who_came_later_is_not_told_of_an_old_failure(self):
+        responses = [answer(b"", "503 No")]
+
+        def respond(connection, count):
+            return responses.pop() if responses else tickets(1, count)
+
+        async def ask(url):
+            async with AsyncClient([url], cache=16) as client:
+                tasks = (client.next() for _ in range(2))
+                return await asyncio.gather(*tasks, return_exceptions=True)
+
+        with Faulty(respond) as server:
+            first, second = asyncio.run(ask(server.url))
+        self.assertIsInstance(first, Unavailable)
+        self.assertEqual(second, 1)
+
+    def test_a_cancelled_request_leaves_its_connection(self):
+        go_on, asked = threading.Event(), threading.Event()
+        numbers = iter(range(1, 100))
+
+        def respond(connection, count):
+            number = next(numbers)
+            if number == 1:
+                asked.set()
+                go_on.wait(60)
+            return tickets(number, count)
+
+        async def cancel(url):
+            async with AsyncClient([url], timeout=60) as client:
+                first = asyncio.ensure_future(client.next())
+                await asyncio.get_running_loop().run_in_executor(None, asked.wait)
+                first.cancel()
+                await asyncio.wait([first])
+                go_on.set()
+                # The late answer is no other request's.
+                return first.cancelled(), await client.next(), await client.next()
+
+        with Faulty(respond) as server:
+            self.assertEqual(asyncio.run(cancel(server.url)), (True, 2, 3))
+            self.assertEqual(server.connections, 2)
+
+    def test_close_ends_a_refill(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        good = [tickets(1, 16)]
+
+        def respond(connection, count):
+            if good:
+                return good.pop()
+            go_on.wait(60)
+
+        async def close(url):
+            async with AsyncClient([url], cache=16, timeout=60) as client:
+                for _ in range(8):
+                    await client.next()
+            return asyncio.all_tasks() - {asyncio.current_task()}
+
+        with Faulty(respond) as server:
+            self.assertEqual(asyncio.run(close(server.url)), set())
+
+    def test_a_client_outlives_a_loop(self):
+        first = threading.Event()
+
+        def respond(connection, count):
+            if not first.is_set():
+                first.set()
+                return b""
+            return tickets(1, count)
+
+        async def give_up(client):
+            with self.assertRaises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.next(), 0.1)
+
+        async def take(client):
+            return [await client.next() for _ in range(3)]
+
+        with Faulty(respond) as server:
+            client = AsyncClient([server.url], cache=16, timeout=60)
+            asyncio.run(give_up(client))
+            # A loop that nobody finished properly.
+            loop = asyncio.new_event_loop()
+            first.clear()
+            task = loop.create_task(client.next())
+            loop.run_until_complete(asyncio.sleep(0.1))
+            self.assertEqual(asyncio.run(take(client)), [1, 2, 3])
+            task.cancel()
+            client._own.refill.cancel()
+            for left in asyncio.all_tasks(loop):
+                left.cancel()
+            loop.run_until_complete(asyncio.sleep(0.05))
+            loop.close()
+            asyncio.run(client.close())
