@@ -91,6 +91,9 @@ func (c *Client) fetch(caller context.Context, s *server, count uint64) (Range, 
 		s.transport.CloseIdleConnections()
 		run, stale, err = c.attempt(ctx, s, count)
 	}
+	if c.background.Err() != nil {
+		s.transport.CloseIdleConnections()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var refused *RefusedError
