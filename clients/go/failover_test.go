@@ -169,14 +169,14 @@ func TestASlowDripIsCutShort(t *testing.T) {
 				select {
 				case <-stop:
 					return false
-				case <-time.After(20 * time.Millisecond):
+				case <-time.After(50 * time.Millisecond):
 					fmt.Fprint(connection, string(piece))
 				}
 			}
 			return true
 		})
 		other := serve(t, good(7, 1))
-		timeout := WithTimeout(200 * time.Millisecond)
+		timeout := WithTimeout(time.Second)
 		equal(t, next(t, client(t, []string{slow.url, other.url}, timeout)), uint64(7))
 		_, err := client(t, []string{slow.url}, timeout).Next(background)
 		equal(t, attempts(t, err), []string{slow.url + " did not answer in time"})
@@ -213,7 +213,10 @@ func TestACallerThatGivesUpBlamesNobody(t *testing.T) {
 		if _, err := c.Take(ctx, 1); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		if !c.servers[0].pausedUntil.IsZero() || len(other.asked()) > 0 {
+		c.mu.Lock()
+		blamed := !c.servers[0].pausedUntil.IsZero()
+		c.mu.Unlock()
+		if blamed || len(other.asked()) > 0 {
 			t.Fatal("the server was blamed")
 		}
 	}
@@ -260,7 +263,7 @@ func TestNumbersThatGoBackwardsAreRefused(t *testing.T) {
 		equal(t, take(t, c, 5).First, uint64(1001))
 		other.close()
 		_, err := c.Take(background, 5)
-		contains(t, attempts(t, err)[1], fmt.Sprintf("issued %d after 105, and", again))
+		contains(t, err, fmt.Sprintf("%s issued %d after 105, and", back.url, again))
 	}
 }
 
