@@ -1,0 +1,3 @@
+module example.org/tickr/clients/go
+
+go 1.19
