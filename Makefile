@@ -18,7 +18,7 @@ HUNT_SEED ?=
 # What `make dist` and `make deb` build for.
 TARGET ?= x86_64-unknown-linux-musl
 
-.PHONY: help run test check-deploy check-clients fuzz bench bench-quick instructions soak hunt \
+.PHONY: help run test check-deploy check-clients clients fuzz bench bench-quick instructions soak hunt \
 	hunt-proof galera bench-client simulate simulate-proof explore dist deb check-deb check-image deny
 
 help: ## Show this list
@@ -47,6 +47,11 @@ check-clients: ## Try curl, wrk, ab, and nginx as a proxy; not one request may f
 	.ci/install linker mysql clients
 	cargo build --release
 	.ci/check-clients
+
+clients: ## Try the packages in clients/, each with the real server and the libraries it has hooks for
+	.ci/install linker mysql clients-python clients-ruby clients-go
+	cargo build --profile quick
+	for test in clients/*/test; do echo "== $$test"; TICKR=$(CURDIR)/target/quick/tickr $$test || exit 1; done
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
 	.ci/install linker fuzz

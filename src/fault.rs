@@ -90,7 +90,7 @@ pub enum FaultKind {
     SettingsDiffer,
     /// The row is closed.
     Closed,
-    /// A column holds a number above the last ticket.
+    /// A column holds a number that this node has still to issue.
     ColumnAhead,
     /// A column can't hold the tickets to come.
     ColumnTooSmall,
@@ -267,8 +267,8 @@ impl FaultKind {
                 "the counter is closed{said}; no tickets can be reserved. Run `tickr db advance` \
                  to open it"),
             FaultKind::ColumnAhead => ("column_ahead", Operator, SPARED,
-                "the column holds a number above the last ticket that was reserved{said}; later \
-                 tickets may repeat it. Run `tickr db advance --past` with that number"),
+                "the column holds a number that this node has not issued yet{said}; a later ticket \
+                 would repeat it. Run `tickr db advance --past` with that number"),
             FaultKind::ColumnTooSmall => ("column_too_small", Operator, SPARED,
                 "the column cannot hold the tickets to come{said}. Change it to BIGINT UNSIGNED \
                  with ALTER TABLE"),

@@ -486,20 +486,28 @@ fn a_column_that_would_lose_tickets_is_refused_by_all() {
 fn a_column_of_the_application_is_compared_with_the_counter() {
     let server = Server::start(&[]);
     let settings = server.created();
-    let (mut session, view) = open(&settings);
-    assert_eq!(reserve(&mut session, &view), Some(2));
     server.run(&[
         "CREATE DATABASE shop",
         "CREATE TABLE shop.orders (id BIGINT UNSIGNED PRIMARY KEY, small INT)",
-        "INSERT INTO shop.orders VALUES (1, 1)",
+        "INSERT INTO shop.orders VALUES (0, 1)",
     ]);
     let check = |name: &str| schema::check_column(&settings, &numbering(), name);
+    let fresh = check("shop.orders.id").expect("it looks");
+    assert_eq!((fresh.last_ticket, fresh.problems), (None, vec![]));
+    server.run(&["INSERT INTO shop.orders VALUES (1, 1)"]);
+    let unissued = check("shop.orders.id").expect("it looks");
+    assert_eq!(unissued.problems[0].kind, FaultKind::ColumnAhead);
+    let (mut session, view) = open(&settings);
+    assert_eq!(reserve(&mut session, &view), Some(2));
     let good = check("shop.orders.id").expect("it looks");
     assert_eq!((good.highest, good.last_ticket), (Some(1), Some(1)));
     assert_eq!(good.problems, []);
     let small = check("shop.orders.small").expect("it looks");
     assert_eq!(small.left, Some(((1 << 31) - 2) / 4));
+    // Another node's.
     server.run(&["INSERT INTO shop.orders VALUES (1000, 5)"]);
+    assert_eq!(check("shop.orders.id").expect("it looks").problems, []);
+    server.run(&["INSERT INTO shop.orders VALUES (1001, 5)"]);
     let ahead = check("shop.orders.id").expect("it looks");
     assert_eq!(ahead.problems[0].kind, FaultKind::ColumnAhead);
     let missing = check("shop.orders.nothing").unwrap_err();

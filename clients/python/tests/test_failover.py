@@ -266,18 +266,12 @@ class FailOver(Cases):
 
     def test_the_password_is_sent_and_never_shown(self):
         server = self.server(Faulty(answer(b"", "401 No")))
-        host = server.url[7:]
-        for url, settings in [
-            (f"http://me:s%20%C3%BC%3A%40@{host}", {}),
-            (f"http://:s%20%C3%BC%3A%40@{host}", {"password": "another"}),
-            (server.url, {"password": "s ü:@"}),
-        ]:
-            client = self.client([url], **settings)
-            with self.assertRaises(Unavailable) as raised:
-                client.next()
-            self.assertIn("\r\nAuthorization: Basic dGlja3I6cyDDvDpA", server.requests[-1])
-            self.assertEqual(raised.exception.attempts, [(server.url, "responded 401")])
-            self.assertIn(f"['{server.url}']", repr(client))
+        client = self.client([server.url], password="s ü:@")
+        with self.assertRaises(Unavailable) as raised:
+            client.next()
+        self.assertIn("\r\nAuthorization: Basic dGlja3I6cyDDvDpA", server.requests[-1])
+        self.assertEqual(raised.exception.attempts, [(server.url, "responded 401")])
+        self.assertIn(f"['{server.url}']", repr(client))
         with self.assertRaises(Unavailable):
             self.client([server.url]).next()
         self.assertNotIn("Authorization", server.requests[-1])
@@ -316,7 +310,6 @@ class Settings(unittest.TestCase):
         for url, name in [
             ("http://tickr", "http://tickr:80"),
             ("http://tickr:8080/", "http://tickr:8080"),
-            ("http://me:secret@tickr:8080", "http://tickr:8080"),
             ("http://[::1]:8080", "http://[::1]:8080"),
             ("http://[0:0::1]", "http://[::1]:80"),
             ("unix:/run/tickr.sock", "unix:/run/tickr.sock"),
@@ -330,7 +323,7 @@ class Settings(unittest.TestCase):
             "http://tickr/status", "http://tickr?x", "http://tickr#x", "http://:8080",
             "http://[tickr]:1", "http://[::1::]", "http://ti ckr", "http://tickr:",
             "http://tickr:0", "http://tickr:+80", "http://tickr:65536", "http://tickr:123456",
-            "http://secret@tickr", "http://a:secret@b@tickr", "http://tickr\r\nX: y", "",
+            "http://me:secret@tickr:8080", "http://secret@tickr", "http://a:secret@b@tickr", "http://tickr\r\nX: y", "",
         ]:  # fmt: skip
             with self.subTest(url=url), self.assertRaises(ValueError) as raised:
                 Client([url])

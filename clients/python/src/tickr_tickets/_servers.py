@@ -9,7 +9,6 @@ import re
 import socket
 import threading
 import time
-import urllib.parse
 from collections import deque
 from typing import Any, Iterable, Optional
 
@@ -20,11 +19,10 @@ PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
 IDLE_MAX, NODES_MAX, RUNS_MAX, ADDRESSES_MAX, SERVERS_MAX, PATH_MAX = 8, 64, 32, 8, 256, 107
 
 _URL = re.compile(
-    r"http://(?:[^:@/?#]*:([^@/?#]*)@)?(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))"
-    r"(?::([0-9]{1,5}))?/?"
+    r"http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?"
 )
-# The text is not repeated in errors: it may hold a password.
-_USAGE = "invalid server URL: use http://HOST:PORT, http://USER:PASSWORD@HOST:PORT or unix:PATH"
+# The text is not repeated in errors: it may hold a password, which belongs in `password`.
+_USAGE = "invalid server URL: use http://HOST:PORT or unix:PATH, without user name and password"
 Marks = dict[tuple[int, int], int]
 
 
@@ -66,12 +64,11 @@ class Server:
                 raise ValueError("invalid server URL: no Unix socket can have this path")
         else:
             match = _URL.fullmatch(url)
-            if not match or not 1 <= int(match[4] or 80) <= 65535:
+            if not match or not 1 <= int(match[3] or 80) <= 65535:
                 raise ValueError(_USAGE)
-            self.host, self.port = match[2] or match[3], int(match[4] or 80)
-            host = f"[{ipaddress.IPv6Address(match[2])}]" if match[2] else self.host
+            self.host, self.port = match[1] or match[2], int(match[3] or 80)
+            host = f"[{ipaddress.IPv6Address(match[1])}]" if match[1] else self.host
             self.name = f"http://{host}:{self.port}"
-            password = password if match[1] is None else urllib.parse.unquote(match[1])
         host = self.name[7:] if not self.path else "localhost"
         self.head = f"Host: {host}\r\nAccept: application/json"
         if password is not None:

@@ -1,0 +1,2 @@
+SELECT MAX({column}) FROM {table}
+WHERE {column} >= ? AND MOD({column} - ?, ?) = 0
