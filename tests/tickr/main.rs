@@ -1,6 +1,5 @@
 //! Tests of Tickr as a whole: one program, one captioned module for each capability.
 
-mod allocator;
 mod bounds;
 #[path = "../../fuzz/laws/connection.rs"]
 mod caller;
