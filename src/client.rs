@@ -33,14 +33,17 @@
 //! cost more than a ticket does; a process made by calling `clone` past the C library is not
 //! noticed, and has to make its own client.
 //!
-//! A child starts no thread for its cache, which is refilled by whoever finds it empty: the standard
-//! library can't be relied on to start threads after a fork, as another thread of the parent may
-//! have held one of its locks. For the same reason, name servers by address there: a name is looked
-//! up in a thread, and where that does not start, the server counts as timed out.
+//! A child starts no thread for its cache, which is refilled by whoever finds it empty: the
+//! standard library can't be relied on to start threads after a fork, as another thread of the
+//! parent may have held one of its locks. For the same reason, name servers by address there: a
+//! name is looked up in a thread, and where that does not start, the server counts as timed out.
 
 pub(crate) mod exchange;
 
-mod answer;
+// For the fuzzer.
+#[doc(hidden)]
+pub mod answer;
+
 mod cache;
 mod error;
 mod servers;

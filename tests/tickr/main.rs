@@ -12,6 +12,7 @@ mod database_owner;
 mod database_tls;
 mod deadlines;
 mod framing;
+mod fuzz_laws;
 mod harness;
 mod logs;
 mod metrics;
