@@ -117,7 +117,7 @@ check-image: dist ## Start the image's root file system in a namespace and ask i
 
 deny: ## Check the licences, sources and duplicates of the dependencies
 	.ci/install linker deny
-	cargo deny --locked check --config .ci/deny.toml bans licenses sources
+	cargo deny --locked --config .ci/deny.toml check bans licenses sources
 
 simulate: ## Try the allocator on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
 	.ci/install linker
