@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 #[path = "../../fuzz/laws/answer.rs"]
 mod answer;
 #[path = "../../fuzz/laws/differential.rs"]
@@ -13,9 +16,9 @@ mod settings;
 #[path = "../../fuzz/laws/url.rs"]
 mod url;
 
-/// The seeds of a target, of which there are this many at least, and its regressions.
-fn hold(target: &str, seeds_min: usize, check: fn(&[u8])) {
-    let mut seeds = 0;
+/// The seeds of a target and its regressions, with their names.
+fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let mut inputs = Vec::new();
     for folder in ["corpus", "regressions"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("fuzz")
@@ -23,12 +26,59 @@ fn hold(target: &str, seeds_min: usize, check: fn(&[u8])) {
             .join(target);
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.expect("a readable folder").path();
-            println!("{}", path.display());
-            check(&fs::read(&path).expect("a readable file"));
-            seeds += 1;
+            let bytes = fs::read(&path).expect("a readable file");
+            inputs.push((path.display().to_string(), bytes));
         }
     }
-    assert!(seeds >= seeds_min, "{target} has {seeds} inputs");
+    // The order of a folder is nobody's.
+    inputs.sort();
+    inputs
+}
+
+/// Holds a law on all of them, of which there are this many at least.
+fn hold(target: &str, seeds_min: usize, check: fn(&[u8])) {
+    let inputs = inputs(target);
+    assert!(inputs.len() >= seeds_min, "{target} has {}", inputs.len());
+    for (name, input) in inputs {
+        println!("{name}");
+        check(&input);
+    }
+}
+
+/// An input of a target with a few bytes changed, taken out or put in.
+fn almost(targets: &[&str], valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let inputs = targets.iter().flat_map(|target| inputs(target));
+    let inputs: Vec<Vec<u8>> = inputs.map(|(_, input)| input).collect();
+    let byte = prop::sample::select(valid);
+    let edits = prop::collection::vec((0..4_u8, any::<Index>(), byte, any::<Index>()), 0..6);
+    (prop::sample::select(inputs), edits).prop_map(|(mut input, edits)| {
+        for (edit, place, byte, other) in edits {
+            let place = place.index(input.len() + 1);
+            match edit {
+                0 => input.insert(place, byte),
+                1 if place < input.len() => input[place] = byte,
+                2 if place < input.len() => drop(input.remove(place)),
+                _ => {
+                    // A piece of it stands there once more.
+                    let from = other.index(input.len() + 1).min(place);
+                    let piece = input[from..place.min(from + 40)].to_vec();
+                    input.splice(place..place, piece);
+                }
+            }
+        }
+        input
+    })
+}
+
+/// Every byte, and those more often that mean something.
+fn bytes() -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..=u8::MAX).collect();
+    bytes.extend(b"\r\n\r\n \t:,;/?*[]%.0159aHTP\"\\{}".repeat(8));
+    bytes
+}
+
+fn ascii() -> Vec<u8> {
+    (1..0x7f).chain(b"\n\n@!,:/.[]0129 ".repeat(6)).collect()
 }
 
 fn text(input: &[u8]) -> &str {
@@ -54,4 +104,26 @@ fn settings_keep_their_bounds_and_their_secrets() {
 fn the_request_parser_differs_from_the_grammar_only_where_it_is_meant() {
     hold("differential", 20, differential::check);
     hold("request", 50, differential::check);
+}
+
+proptest! {
+    #[test]
+    fn almost_an_answer(input in almost(&["answer"], bytes())) {
+        answer::check(&input);
+    }
+
+    #[test]
+    fn almost_an_address(input in almost(&["url"], ascii())) {
+        url::check(text(&input));
+    }
+
+    #[test]
+    fn almost_settings(input in almost(&["settings"], ascii())) {
+        settings::check(text(&input));
+    }
+
+    #[test]
+    fn almost_a_request(input in almost(&["differential", "request"], bytes())) {
+        differential::check(&input);
+    }
 }
