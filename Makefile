@@ -4,6 +4,12 @@
 # Seconds that `make fuzz` spends on each target.
 FUZZ_SECONDS ?= 60
 
+# How often `make stress` runs the suite.
+STRESS_RUNS ?= 20
+
+# Which files `make mutants` changes (none: all that it is for).
+MUTANTS_FILE ?=
+
 # Seconds that `make soak` runs.
 SOAK_SECONDS ?= 600
 
@@ -18,8 +24,9 @@ HUNT_SEED ?=
 # What `make dist` and `make deb` build for.
 TARGET ?= x86_64-unknown-linux-musl
 
-.PHONY: help run test check-deploy check-clients clients fuzz bench bench-quick instructions soak hunt \
-	hunt-proof galera bench-client simulate simulate-proof explore dist deb check-deb check-image deny
+.PHONY: help run test stress mutants check-deploy check-clients clients fuzz bench bench-quick \
+	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof explore dist deb \
+	check-deb check-image deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +44,16 @@ test: ## Check the format, lint, and run all tests
 	cargo check --no-default-features --features client
 	cargo build --release
 	TICKR_RELEASED=$(CURDIR)/target/release/tickr cargo test
+
+stress: ## Run all tests STRESS_RUNS (20) times beside two busy loops on two cores
+	.ci/install linker mysql
+	cargo build --release
+	cargo test --no-run
+	.ci/stress $(STRESS_RUNS)
+
+mutants: ## Break the core line by line; a test must notice (MUTANTS_FILE: one file)
+	.ci/install linker mutants
+	.ci/mutants $(MUTANTS_FILE)
 
 check-deploy: ## Check the dashboard, the alert rules, the metrics and the systemd units
 	.ci/install linker mysql deploy
@@ -106,7 +123,7 @@ check-image: dist ## Start the image's root file system in a namespace and ask i
 
 deny: ## Check the licences, sources and duplicates of the dependencies
 	.ci/install linker deny
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked --config .ci/deny.toml check bans licenses sources
 
 simulate: ## Try the allocator on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
 	.ci/install linker

@@ -40,7 +40,10 @@
 
 pub(crate) mod exchange;
 
-mod answer;
+// For the fuzzer.
+#[doc(hidden)]
+pub mod answer;
+
 mod cache;
 mod error;
 mod servers;

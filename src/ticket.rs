@@ -259,6 +259,12 @@ mod tests {
     #[test]
     fn counts_like_the_original() {
         let original = numbering(10, 326, 3);
+        let settings = (
+            original.max_nodes(),
+            original.starting_offset(),
+            original.node_number(),
+        );
+        assert_eq!(settings, (10, 326, 3));
         let tickets = [2, 3, 4].map(|base| original.ticket(base).unwrap());
         assert_eq!(tickets, [329, 339, 349]);
         let batch = original.run(Block { first: 2, last: 21 });

@@ -907,3 +907,6 @@ fn spread(duration: Duration, seed: u64, salt: u64) -> Duration {
 fn base_latency(known: Duration, sample: Duration) -> Duration {
     sample.min(known + known / 16 + Duration::from_micros(10))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,19 +4,20 @@
 use super::error::Failure;
 use crate::foreign::printable;
 use crate::limits;
+use crate::ticket::Run;
 
 /// An answer, whatever its status.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
     /// The connection may be used for another request.
-    pub(crate) reusable: bool,
+    pub reusable: bool,
 }
 
 impl Answer {
     /// The body as JSON, or what the error that it describes comes to (RFC 9457).
-    pub(crate) fn json(&self) -> Result<serde_json::Value, Failure> {
+    pub fn json(&self) -> Result<serde_json::Value, Failure> {
         let body = serde_json::from_slice(&self.body);
         if self.status == 200 {
             return body.map_err(|_| Failure::not_tickr("the body is not JSON"));
@@ -29,11 +30,34 @@ impl Answer {
             detail: detail.unwrap_or_default(),
         })
     }
+
+    /// The run of so many tickets, at least one; nothing is believed that could not be so.
+    pub fn run(&self, count: u64) -> Result<Run, Failure> {
+        let body = self.json()?;
+        let number = |key: &str| body.get(key).and_then(serde_json::Value::as_u64);
+        let run = number("first")
+            .zip(number("increment"))
+            .zip(number("count"));
+        let sound = run.filter(|((first, increment), counted)| {
+            let last = (count - 1)
+                .checked_mul(*increment)
+                .and_then(|distance| first.checked_add(distance));
+            *counted == count && *increment > 0 && last.is_some()
+        });
+        match sound {
+            Some(((first, increment), count)) => Ok(Run {
+                first,
+                increment,
+                count,
+            }),
+            None => Err(Failure::not_tickr("the body is not the range asked for")),
+        }
+    }
 }
 
 /// Reads one answer; made anew for each request.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub struct Reader {
     /// What has come and is not understood yet.
     input: Vec<u8>,
     interim: usize,
@@ -70,12 +94,12 @@ enum Chunk {
 
 impl Reader {
     /// The status, once it is known.
-    pub(super) fn status(&self) -> Option<u16> {
+    pub fn status(&self) -> Option<u16> {
         self.head.map(|head| head.status)
     }
 
     /// Takes in what has come; `None` while the answer is incomplete.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Failure> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Failure> {
         self.input.extend_from_slice(bytes);
         while self.head.is_none() {
             let Some(head) = Head::parse(&self.input)? else {
@@ -84,6 +108,9 @@ impl Reader {
                 }
                 return Ok(None);
             };
+            if head.length > limits::CLIENT_HEAD_BYTES_MAX {
+                return Err(Failure::not_tickr("the response head is too long"));
+            }
             self.input.drain(..head.length);
             // 101 is final: what follows it is another protocol.
             if (100..200).contains(&head.status) && head.status != 101 {
@@ -143,6 +170,9 @@ impl Reader {
             match chunk {
                 Chunk::Partial => break false,
                 Chunk::Data { start, end } => {
+                    if self.chunks.len() + (end - start) > limits::CLIENT_BODY_BYTES_MAX {
+                        return Err(Failure::not_tickr("the body is too long"));
+                    }
                     self.chunks.extend_from_slice(&input[start..end]);
                     position += end + 2;
                 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::error::{Attempt, Error, Failure};
-use super::exchange::{self, Answer, Connection};
+use super::exchange::{self, Connection};
 use super::lock;
 use super::url::ServerUrl;
 use crate::limits;
@@ -95,7 +95,7 @@ impl Servers {
             let target = format!("/tickets/create/{count}?format=range");
             let authorization = self.authorization.as_deref();
             let result = exchange::get(&url, &target, authorization, deadline, idle.take())
-                .and_then(|(answer, connection)| Ok((run(&answer, count)?, connection)));
+                .and_then(|(answer, connection)| Ok((answer.run(count)?, connection)));
             let server = &mut lock(&self.list)[index];
             let result = result.and_then(|(run, connection)| {
                 server.admit(run, self.check_order.then_some(&marks))?;
@@ -204,29 +204,6 @@ impl Server {
             self.paused_until = Some(now + self.pause);
             self.pause = (self.pause * 2).min(limits::CLIENT_PAUSE_MAX);
         }
-    }
-}
-
-/// The run in an answer; nothing is believed that could not be so.
-fn run(answer: &Answer, count: u64) -> Result<Run, Failure> {
-    let body = answer.json()?;
-    let number = |key: &str| body.get(key).and_then(serde_json::Value::as_u64);
-    let run = number("first")
-        .zip(number("increment"))
-        .zip(number("count"));
-    let sound = run.filter(|((first, increment), counted)| {
-        let last = (count - 1)
-            .checked_mul(*increment)
-            .and_then(|distance| first.checked_add(distance));
-        *counted == count && *increment > 0 && last.is_some()
-    });
-    match sound {
-        Some(((first, increment), count)) => Ok(Run {
-            first,
-            increment,
-            count,
-        }),
-        None => Err(Failure::not_tickr("the body is not the range asked for")),
     }
 }
 

@@ -176,3 +176,169 @@ impl Identity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MYSQL: &[(&str, &str)] = &[("server_uuid", "ab-12"), ("server_id", "1")];
+    const MARIADB: &[(&str, &str)] = &[("server_id", "7")];
+
+    fn variables(values: &[&[(&str, &str)]]) -> Variables {
+        let values = values.concat().into_iter();
+        let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Variables {
+            version: String::new(),
+            values: values.collect(),
+        }
+    }
+
+    fn identity(values: &[&[(&str, &str)]]) -> Identity {
+        let identity = variables(values).identity(Failover::Stop);
+        identity.expect("a server that has an identity")
+    }
+
+    #[test]
+    fn a_server_is_known_by_what_survives_its_restart_and_not_a_change_of_server() {
+        let galera = [("wsrep_on", "ON")];
+        let group = [("group_replication_group_name", "g")];
+        let no_group = [("group_replication_group_name", "")];
+        let uuid = "CONCAT('uuid:', @@global.server_uuid)";
+        let mariadb = "CONCAT('mariadb:', @@server_id)";
+        for (values, here) in [
+            (&[MYSQL][..], uuid),
+            (&[MYSQL, &no_group], uuid),
+            (&[MARIADB], mariadb),
+            (&[MARIADB, &[("wsrep_on", "OFF")]], mariadb),
+            (&[MARIADB, &[("wsrep_on", "0")]], mariadb),
+            (
+                &[MARIADB, &galera],
+                "CONCAT('galera:', @@global.wsrep_cluster_name)",
+            ),
+            (
+                &[MYSQL, &group],
+                "CONCAT('group:', @@global.group_replication_group_name)",
+            ),
+        ] {
+            let identity = identity(values);
+            assert_eq!(identity.here, here);
+            assert_eq!(identity.owned, format!("owner = {here}"));
+            assert!(!identity.repeated_by_replicas);
+        }
+        let nobody = variables(&[]).identity(Failover::Stop).map(|_| ());
+        assert_eq!(
+            nobody.expect_err("no identity").kind,
+            FaultKind::ServerUnsupported
+        );
+    }
+
+    #[test]
+    fn what_replicas_repeat_holds_values_and_not_variables() {
+        let statement = [("log_bin", "ON"), ("binlog_format", "STATEMENT")];
+        let repeated = identity(&[MYSQL, &statement]);
+        assert!(repeated.repeated_by_replicas);
+        assert_eq!(repeated.here, "'uuid:ab-12'");
+        let quoted = identity(&[&[("server_uuid", "a'b\\")], &statement]);
+        assert_eq!(quoted.here, "'uuid:a?b?'");
+        let unfit = identity(&[&[("server_uuid", "a b")], &statement]);
+        assert_eq!(unfit.here, "CONCAT('uuid:', @@global.server_uuid)");
+        let change = "UPDATE t SET o = {identity} WHERE {owned} AND {writable}";
+        assert_eq!(
+            repeated.fill_change(change),
+            "UPDATE t SET o = 'uuid:ab-12' WHERE owner = 'uuid:ab-12' AND @tickr_writable = 1"
+        );
+        let pin = repeated.pin().expect("a statement before it");
+        assert!(
+            pin.contains("@tickr_writable") && !pin.contains('{'),
+            "{pin}"
+        );
+
+        for other in [
+            [("log_bin", "OFF"), ("binlog_format", "STATEMENT")],
+            [("log_bin", "ON"), ("binlog_format", "ROW")],
+        ] {
+            let identity = identity(&[MYSQL, &other]);
+            assert!(!identity.repeated_by_replicas);
+            assert_eq!(identity.pin(), None);
+            assert_eq!(identity.fill_change(change), identity.fill(change));
+            assert!(identity.fill(change).ends_with("AND (1 = 1)"));
+        }
+    }
+
+    #[test]
+    fn every_way_to_be_read_only_counts() {
+        let ways = [
+            ("read_only", "0"),
+            ("super_read_only", "0"),
+            ("innodb_read_only", "OFF"),
+        ];
+        assert_eq!(
+            identity(&[MYSQL, &ways]).writable,
+            "(CONCAT(@@global.read_only) IN ('0', 'OFF') AND \
+             CONCAT(@@global.super_read_only) IN ('0', 'OFF') AND \
+             CONCAT(@@global.innodb_read_only) IN ('0', 'OFF'))"
+        );
+        assert_eq!(
+            identity(&[MYSQL, &ways[..1]]).writable,
+            "(CONCAT(@@global.read_only) IN ('0', 'OFF'))"
+        );
+    }
+
+    #[test]
+    fn an_owner_is_here_elsewhere_closed_or_nobody() {
+        let stop = identity(&[MYSQL]);
+        let goes_on = variables(&[MYSQL]).identity(Failover::Continue);
+        let goes_on = goes_on.expect("an identity");
+        assert_eq!(goes_on.owned, "owner NOT IN ('', 'closed')");
+        let of = |identity: &Identity, owner: &str| {
+            identity.owner(owner.to_owned(), "uuid:ab-12".to_owned())
+        };
+        for identity in [&stop, &goes_on] {
+            assert_eq!(of(identity, ""), Owner::Nobody);
+            assert_eq!(of(identity, CLOSED), Owner::Closed);
+            assert_eq!(of(identity, "uuid:ab-12"), Owner::Here);
+        }
+        let elsewhere = Owner::Elsewhere {
+            owner: "uuid:cd".to_owned(),
+            here: "uuid:ab-12".to_owned(),
+        };
+        assert_eq!(of(&stop, "uuid:cd"), elsewhere);
+        assert_eq!(of(&goes_on, "uuid:cd"), Owner::Here);
+    }
+
+    #[test]
+    fn what_weakens_the_promise_is_named() {
+        for flush in ["1", "3"] {
+            let sound = [
+                ("innodb_flush_log_at_trx_commit", flush),
+                ("log_bin", "ON"),
+                ("sync_binlog", "1"),
+            ];
+            assert_eq!(variables(&[MYSQL, &sound]).warnings(), []);
+        }
+        let off = [("log_bin", "OFF"), ("sync_binlog", "0")];
+        assert_eq!(variables(&[MARIADB, &off]).warnings(), []);
+        let weak = [
+            ("innodb_flush_log_at_trx_commit", "2"),
+            ("log_bin", "ON"),
+            ("sync_binlog", "0"),
+        ];
+        let not_flushed = Warning::CommitNotFlushed {
+            value: "2".to_owned(),
+        };
+        let not_synced = Warning::BinaryLogNotSynced {
+            value: "0".to_owned(),
+        };
+        assert_eq!(
+            variables(&[MYSQL, &weak]).warnings(),
+            [not_flushed, not_synced]
+        );
+        let first = [("server_id", "1")];
+        let not_distinct = Warning::IdentityNotDistinct {
+            identity: "mariadb:1".to_owned(),
+        };
+        assert_eq!(variables(&[&first]).warnings(), [not_distinct]);
+        let galera = [("server_id", "1"), ("wsrep_on", "ON")];
+        assert_eq!(variables(&[&galera]).warnings(), []);
+    }
+}

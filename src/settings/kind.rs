@@ -380,7 +380,8 @@ fn names<T: Choice>() -> Vec<&'static str> {
 }
 
 fn read_list<T: FromStr<Err: fmt::Display>>(row: &Row, value: &OsStr) -> Result<Vec<T>, String> {
-    let entries: Vec<&str> = text_of(value)?.split(',').map(str::trim).collect();
+    let text = text_of(value)?;
+    let entries: Vec<&str> = text.split(',').map(str::trim).collect();
     if matches!(row.valid, Valid::List(_, max) if entries.len() > max) {
         return Err(format!("has {} entries", entries.len()));
     }
@@ -388,7 +389,11 @@ fn read_list<T: FromStr<Err: fmt::Display>>(row: &Row, value: &OsStr) -> Result<
     for entry in entries {
         match entry.parse() {
             Ok(value) => values.push(value),
-            Err(error) => bad.push(format!("{} ({error})", shown(entry))),
+            // A comma may stand in a password as well: one `@` hides every entry.
+            Err(error) => {
+                let entry = shown(if text.contains('@') { text } else { entry });
+                bad.push(format!("{entry} ({error})"));
+            }
         }
     }
     match bad.is_empty() {

@@ -838,7 +838,9 @@ fn the_date_moves_on() {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        assert!((2..=4).contains(&dates.len()), "{dates:?}");
+        // Both ends count; on a busy machine it all takes longer.
+        let most = began.elapsed().as_secs() as usize + 2;
+        assert!((2..=most).contains(&dates.len()), "{dates:?}");
     });
 }
 

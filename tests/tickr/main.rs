@@ -1,6 +1,5 @@
 //! Tests of Tickr as a whole: one program, one captioned module for each capability.
 
-mod allocator;
 mod bounds;
 #[path = "../../fuzz/laws/connection.rs"]
 mod caller;
@@ -14,6 +13,7 @@ mod database_tls;
 mod deadlines;
 mod errno;
 mod framing;
+mod fuzz_laws;
 mod harness;
 mod logs;
 mod metrics;

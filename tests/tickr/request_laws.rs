@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use tickr::http::request::{BodyFraming, Method, Parsed, Request, Target, Version, parse};
 use tickr::limits;
 
+use crate::fuzz_laws::differential;
+
 #[path = "../../fuzz/laws/request.rs"]
 mod laws;
 
@@ -221,6 +223,7 @@ proptest! {
     #[test]
     fn anything_keeps_the_laws(input in prop_oneof![fragments(), almost_requests()]) {
         laws::check(&input);
+        differential::check(&input);
     }
 
     #[test]
@@ -233,5 +236,6 @@ proptest! {
         let consumed = long.len();
         prop_assert_eq!(parse(&long), Ok(Parsed::Complete { request, consumed }));
         laws::check(&long);
+        differential::check(&long);
     }
 }

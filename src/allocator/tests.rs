@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use tickr::allocator::{
+use super::{
     Allocator, Answer, Ask, Closing, Completion, Event, Options, Refusal, RequestId, Verdict,
 };
-use tickr::counter::{Epoch, Found, Job, Memory, Outcome, Owner, Server, Task, View};
-use tickr::fault::{Fault, FaultKind};
-use tickr::moment::{Moment, Next};
-use tickr::ticket::{Numbering, Run};
+use crate::counter::{Epoch, Found, Job, Memory, Outcome, Owner, Server, Task, View};
+use crate::fault::{Fault, FaultKind};
+use crate::moment::{Moment, Next};
+use crate::ticket::{Numbering, Run};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
