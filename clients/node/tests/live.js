@@ -29,6 +29,7 @@ export class Tickr {
     const log = fs.openSync(`${this.folder}/log`, "a");
     this.#process = spawn(process.env.TICKR, this.args, { stdio: ["ignore", log, log] });
     fs.closeSync(log);
+    process.once("exit", this.#end);
     const end = Date.now() + DEADLINE;
     const client = new Client([this.url], { password: this.password, timeout: DEADLINE });
     try {
@@ -49,7 +50,10 @@ export class Tickr {
     }
   }
 
+  #end = () => this.#process.kill();
+
   async stop() {
+    process.off("exit", this.#end);
     if (this.#process.exitCode !== null) return;
     const ended = once(this.#process, "exit");
     this.#process.kill();
