@@ -1,11 +1,11 @@
 // The recipe for Sequelize: a model whose primary key is a ticket.
 
-import { DataTypes, Sequelize } from "sequelize";
+import { DataTypes, Model, Sequelize } from "sequelize";
 import { client } from "./tickets.js";
 
 const sequelize = new Sequelize("recipe_sequelize", "tickr", "tickr", {
   dialect: "mysql",
-  dialectOptions: { socketPath: process.env.MYSQL_SOCKET, supportBigNumbers: true, bigNumberStrings: true },
+  dialectOptions: { socketPath: process.env.MYSQL_SOCKET },
   logging: false,
 });
 
@@ -14,11 +14,12 @@ const Order = sequelize.define("Order", {
   item: { type: DataTypes.STRING(40), allowNull: false },
 }, { tableName: "orders", timestamps: false });
 
-Order.beforeValidate(async (order) => {
-  order.dataValues.id ??= String(await client.next());
-});
+async function takeTicket(order: Model) {
+  if (order.get("id") == null) order.set("id", String(await client.next()));
+}
+Order.beforeValidate(takeTicket);
 Order.beforeBulkCreate(async (orders) => {
-  for (const order of orders) order.dataValues.id ??= String(await client.next());
+  for (const order of orders) await takeTicket(order);
 });
 
 export const create = () => sequelize.sync();

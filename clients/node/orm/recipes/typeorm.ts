@@ -25,8 +25,6 @@ const source = new DataSource({
   password: "tickr",
   database: "recipe_typeorm",
   entities: [Order],
-  supportBigNumbers: true,
-  bigNumberStrings: true,
 });
 
 export async function create() {
