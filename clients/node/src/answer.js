@@ -62,8 +62,6 @@ export function exchange(server, count, milliseconds, aborts, admit) {
         admit(run, request.reusedSocket);
         resolve(run);
       } catch (error) {
-        // By now the request may have let go of the socket, which must not be kept.
-        (request.socket ?? request).destroy();
         request.destroy();
         error.stale &&= request.reusedSocket;
         reject(error);
@@ -77,8 +75,7 @@ export function exchange(server, count, milliseconds, aborts, admit) {
     request.on("error", (error) => finish(failed(error)));
     request.on("close", () => response?.complete || finish(cut()));
     request.on("upgrade", () => finish(new Failure("responded 101")));
-    request.on("information", ({ statusCode }) => {
-      if (statusCode === 101) finish(new Failure("responded 101"));
+    request.on("information", () => {
       if (++interim > INTERIM_MAX) finish(notTickr("too many interim responses"));
     });
     request.on("response", (begun) => {

@@ -151,7 +151,11 @@ export class Servers {
   close() {
     this.closed = true;
     for (const abort of this.#aborts) abort(new Failure("was not waited for"));
-    for (const server of this.list) server.agent.destroy();
+    for (const { agent } of this.list) {
+      // Requests that have waited for a connection may still get one.
+      agent.keepSocketAlive = () => false;
+      agent.destroy();
+    }
   }
 
   assertOpen() {
