@@ -73,7 +73,8 @@ export class Cache {
 
   land(run) {
     // It came too late, or nearly so: the next one is larger.
-    if (this.#refills > 1 && this.left < this.size / 4) this.size = Math.min(2 * this.size, this.most);
+    const late = this.#refills > 1 && this.left < this.size / 4;
+    if (late) this.size = Math.min(2 * this.size, this.most);
     this.#landedAt = this.now();
     this.#againAt = 0;
     this.left += run.count;
