@@ -10,6 +10,9 @@ STRESS_RUNS ?= 20
 # Which files `make mutants` changes (none: all that it is for).
 MUTANTS_FILE ?=
 
+# Which packages `make clients` tries.
+CLIENTS ?= go node python ruby
+
 # Seconds that `make soak` runs.
 SOAK_SECONDS ?= 600
 
@@ -65,10 +68,12 @@ check-clients: ## Try curl, wrk, ab, and nginx as a proxy; not one request may f
 	cargo build --release
 	.ci/check-clients
 
-clients: ## Try the packages in clients/, each with the real server and the libraries it has hooks for
-	.ci/install linker mysql clients-python clients-ruby clients-go
+clients: ## Try the packages of CLIENTS (all) with the real server and the libraries they work with
+	.ci/install linker mysql $(CLIENTS:%=clients-%)
 	cargo build --profile quick
-	for test in clients/*/test; do echo "== $$test"; TICKR=$(CURDIR)/target/quick/tickr $$test || exit 1; done
+	for client in $(CLIENTS); do \
+		echo "== $$client"; TICKR=$(CURDIR)/target/quick/tickr clients/$$client/test || exit 1; \
+	done
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (60), from the corpus in fuzz/corpus
 	.ci/install linker fuzz
