@@ -15,6 +15,7 @@ mod errno;
 mod framing;
 mod fuzz_laws;
 mod harness;
+mod imposter;
 mod logs;
 mod metrics;
 mod node;
