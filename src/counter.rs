@@ -244,3 +244,83 @@ impl fmt::Display for Warning {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn epoch(number: u64, tag: u64) -> Epoch {
+        Epoch { number, tag }
+    }
+
+    #[test]
+    fn any_sign_of_an_earlier_or_another_history_counts() {
+        let memory = Memory {
+            epoch: epoch(2, 7),
+            id: 100,
+        };
+        for (row, id, is_ahead) in [
+            (epoch(2, 7), 100, false),
+            (epoch(2, 7), 101, false),
+            (epoch(2, 7), 99, true),
+            (epoch(1, 7), 100, true),
+            (epoch(1, 9), 500, true),
+            (epoch(2, 8), 100, true),
+            (epoch(2, 6), 500, true),
+            (epoch(3, 8), 100, false),
+            (epoch(3, 8), 99, true),
+        ] {
+            assert_eq!(memory.is_ahead_of(row, id), is_ahead, "{row:?} {id}");
+        }
+    }
+
+    #[test]
+    fn a_memory_only_grows() {
+        let mut memory = Memory::default();
+        for (row, id, known) in [
+            (epoch(2, 7), 100, (epoch(2, 7), 100)),
+            (epoch(2, 8), 50, (epoch(2, 7), 100)),
+            (epoch(1, 9), 101, (epoch(2, 7), 101)),
+            (epoch(3, 1), 0, (epoch(3, 1), 101)),
+        ] {
+            memory.raise(row, id);
+            assert_eq!((memory.epoch, memory.id), known);
+        }
+    }
+
+    #[test]
+    fn a_row_is_open_here_with_its_mark_reached_on_a_server_that_takes_writes() {
+        let open = View {
+            id: 5,
+            mark: 5,
+            epoch: epoch(1, 7),
+            owner: Owner::Here,
+            read_only: false,
+            lease: Duration::from_secs(10),
+        };
+        assert!(open.is_open());
+        assert!(
+            !View {
+                mark: 6,
+                ..open.clone()
+            }
+            .is_open()
+        );
+        assert!(
+            !View {
+                read_only: true,
+                ..open.clone()
+            }
+            .is_open()
+        );
+        for owner in [Owner::Nobody, Owner::Closed] {
+            assert!(
+                !View {
+                    owner,
+                    ..open.clone()
+                }
+                .is_open()
+            );
+        }
+    }
+}

@@ -265,6 +265,8 @@ mod tests {
             original.node_number(),
         );
         assert_eq!(settings, (10, 326, 3));
+        let shown = "max_nodes=10 starting_offset=326 node_number=3";
+        assert_eq!(original.to_string(), shown);
         let tickets = [2, 3, 4].map(|base| original.ticket(base).unwrap());
         assert_eq!(tickets, [329, 339, 349]);
         let batch = original.run(Block { first: 2, last: 21 });
@@ -325,15 +327,12 @@ mod tests {
     #[test]
     fn refuses_settings_that_cannot_work() {
         assert_eq!(Numbering::new(0, 1, 0), Err(NumberingError::NoNodes));
-        assert!(matches!(
-            Numbering::new(4, 1, 4),
-            Err(NumberingError::NodeNumber { .. })
-        ));
-        let overflow = Numbering::new(4, u64::MAX, 1);
-        assert!(matches!(
-            overflow,
-            Err(NumberingError::StartingOffset { .. })
-        ));
+        let error = Numbering::new(4, 1, 4).unwrap_err();
+        assert!(matches!(error, NumberingError::NodeNumber { .. }));
+        assert!(error.to_string().ends_with(": 4 is not below 4"));
+        let error = Numbering::new(4, u64::MAX, 1).unwrap_err();
+        assert!(matches!(error, NumberingError::StartingOffset { .. }));
+        assert!(error.to_string().contains("18446744073709551615 + 1"));
     }
 
     #[test]
