@@ -10,6 +10,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -302,7 +303,7 @@ impl Pair {
             return self.tickr(&arguments);
         }
         let mut first = command(&self.login(), self.targets.node.numbering);
-        let mut first = first.args(&arguments).spawn()?;
+        let mut first = first.args(&arguments).stderr(Stdio::null()).spawn()?;
         if accident == 1 {
             self.fault("advance killed (SIGKILL)");
             self.pause(0..=4_000);
