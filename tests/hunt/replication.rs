@@ -66,15 +66,13 @@ impl Pair {
     pub(crate) fn start(
         folder: &Path,
         targets: Arc<Targets>,
-        mut random: Random,
+        random: Random,
     ) -> Result<Pair, Box<dyn Error>> {
         let folder = folder.join("pair");
-        let format = random.one_of(&["ROW", "STATEMENT"]).unwrap_or(&"ROW");
         let start = |number: usize| {
             let server_id = format!("--server-id={}", 11 + number);
-            let format = format!("--binlog-format={format}");
             // Assumed: the old primary stays fenced, also when it is started again.
-            let arguments = ["--log-bin", "--read-only", &server_id, &format];
+            let arguments = ["--log-bin", "--read-only", &server_id];
             LocalServer::start(LocalOptions {
                 tcp: true,
                 extra_arguments: arguments.map(str::to_owned).into(),
@@ -90,14 +88,17 @@ impl Pair {
             backup: Row::default(),
             processes: Vec::new(),
         };
-        println!("replication in {format} format");
         // A copy may be taken from before what was remembered: it is expected that nodes say so.
         pair.targets.expect_fence(true);
         pair.switch()?;
-        pair.run_on(0, &["RESET MASTER", "SET GLOBAL read_only = 0"])?;
+        pair.promote(0)?;
+        pair.open_for_writing()?;
         let lease = pair.random.within(1..=3).to_string();
         pair.tickr(&["db", "create", "--lease-seconds", &lease])?;
         pair.follow(1)?;
+        wait_for(REPLICA_MAX, "the replica does not follow", || {
+            Ok(pair.row(1).is_ok())
+        })?;
         for number in 0..PROCESSES {
             let setup = Setup {
                 name: number.to_string(),
@@ -117,10 +118,7 @@ impl Pair {
     pub(crate) fn run(&mut self, deadline: Instant) -> Outcome {
         while Instant::now() < deadline && !self.targets.record.stopped() {
             match self.random.within(0..=9) {
-                0 => self.hang_a_server()?,
-                1 => self.hang_a_process()?,
-                2 => self.demote_for_a_while()?,
-                3 => self.restart_the_primary()?,
+                0..=3 => self.lose_nothing()?,
                 4 => self.back_up()?,
                 5 => self.lose(false)?,
                 _ => self.lose(true)?,
@@ -153,18 +151,16 @@ impl Pair {
             // 1. of the runbook.
             self.fence(old)?;
             // 2.
-            self.primary = 1 - old;
-            self.apply_relay_log()?;
-            let server = self.primary;
-            self.run_on(server, &["STOP SLAVE", "RESET SLAVE ALL", "RESET MASTER"])?;
+            self.apply_relay_log(1 - old)?;
+            self.promote(1 - old)?;
         }
         if restores {
             self.fault("old copy of the row restored");
             self.write(self.primary, &self.backup)?;
         }
-        let promoted = self.row()?;
+        let promoted = self.row(self.primary)?;
         if fails_over {
-            self.run_on(self.primary, &["SET GLOBAL read_only = 0"])?;
+            self.open_for_writing()?;
             // 3.
             self.switch()?;
         }
@@ -270,8 +266,7 @@ impl Pair {
     }
 
     /// What the replica has received must be in the row before anybody writes to it.
-    fn apply_relay_log(&self) -> Outcome {
-        let server = self.primary;
+    fn apply_relay_log(&self, server: usize) -> Outcome {
         self.run_on(server, &["STOP SLAVE IO_THREAD", "START SLAVE SQL_THREAD"])?;
         wait_for(REPLICA_MAX, "the replica does not apply its log", || {
             let state: Option<String> = self.query(
@@ -282,6 +277,30 @@ impl Pair {
         })
     }
 
+    /// Makes a server the primary, which tells replicas by rows or by statements.
+    fn promote(&mut self, server: usize) -> Outcome {
+        let (kind, format) = match self.random.chance(50) {
+            true => (
+                "promotion with row format",
+                "SET GLOBAL binlog_format = ROW",
+            ),
+            false => (
+                "promotion with statement format",
+                "SET GLOBAL binlog_format = STATEMENT",
+            ),
+        };
+        self.fault(kind);
+        self.primary = server;
+        self.run_on(
+            server,
+            &["STOP SLAVE", "RESET SLAVE ALL", "RESET MASTER", format],
+        )
+    }
+
+    fn open_for_writing(&self) -> Outcome {
+        self.run_on(self.primary, &["SET GLOBAL read_only = 0"])
+    }
+
     /// `tickr db advance`, told what only the absent may know; now and then killed and run again,
     /// or run twice at once.
     fn advance(&mut self, absent: Absent) -> Outcome {
@@ -290,18 +309,13 @@ impl Pair {
             Absent::Nobody => self.random.within(0..=1_000),
             _ => TURN_MARGIN,
         };
-        let mut arguments = vec!["db".to_owned(), "advance".to_owned()];
-        arguments.push(format!("--margin={margin}"));
         // Assumed: `--past` covers what those have issued who can't tell.
-        if let Some(past) = self
-            .targets
-            .node
-            .last_ticket()
-            .filter(|_| absent != Absent::Nobody)
-        {
-            arguments.push(format!("--past={past}"));
+        let last = self.targets.node.last_ticket().unwrap_or_default();
+        let (margin, past) = (format!("--margin={margin}"), format!("--past={last}"));
+        let mut arguments = vec!["db", "advance", &margin, &past];
+        if absent == Absent::Nobody {
+            arguments.pop();
         }
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let accident = self.random.within(0..=3);
         if accident > 1 {
             return self.tickr(&arguments);
@@ -351,41 +365,43 @@ impl Pair {
         self.follow(old)
     }
 
-    fn hang_a_server(&mut self) -> Outcome {
-        self.fault("MySQL hung (SIGSTOP)");
-        let chosen = self.random.within(0..=1) as usize;
-        self.servers[chosen].pause()?;
-        self.pause(50..=2_500);
-        Ok(self.servers[chosen].resume()?)
-    }
-
-    fn hang_a_process(&mut self) -> Outcome {
-        self.fault("Tickr hung (SIGSTOP)");
-        let chosen = self.random.within(0..=PROCESSES - 1) as usize;
-        self.processes[chosen].signal(Signal::STOP)?;
-        self.pause(50..=2_500);
-        Ok(self.processes[chosen].signal(Signal::CONT)?)
-    }
-
-    fn demote_for_a_while(&mut self) -> Outcome {
-        self.fault("primary read-only for a while");
-        self.run_on(self.primary, &["SET GLOBAL read_only = 1"])?;
-        self.pause(0..=1_500);
-        self.run_on(self.primary, &["SET GLOBAL read_only = 0"])
-    }
-
-    fn restart_the_primary(&mut self) -> Outcome {
-        self.fault("primary killed (SIGKILL) and started");
-        self.servers[self.primary].kill()?;
-        self.pause(0..=500);
-        self.servers[self.primary].restart()?;
-        self.run_on(self.primary, &["SET GLOBAL read_only = 0"])
+    /// What loses nothing must not need an operator.
+    fn lose_nothing(&mut self) -> Outcome {
+        match self.random.within(0..=3) {
+            0 => {
+                self.fault("MySQL hung (SIGSTOP)");
+                let chosen = self.random.within(0..=1) as usize;
+                self.servers[chosen].pause()?;
+                self.pause(50..=2_500);
+                self.servers[chosen].resume()?;
+            }
+            1 => {
+                self.fault("Tickr hung (SIGSTOP)");
+                let chosen = self.random.within(0..=PROCESSES - 1) as usize;
+                self.processes[chosen].signal(Signal::STOP)?;
+                self.pause(50..=2_500);
+                self.processes[chosen].signal(Signal::CONT)?;
+            }
+            2 => {
+                self.fault("primary read-only for a while");
+                self.run_on(self.primary, &["SET GLOBAL read_only = 1"])?;
+                self.pause(0..=1_500);
+                self.open_for_writing()?;
+            }
+            _ => {
+                self.fault("primary killed (SIGKILL) and started");
+                self.servers[self.primary].kill()?;
+                self.servers[self.primary].restart()?;
+                self.open_for_writing()?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies the row. Assumed: a restore loses more than the last second, so that every process
     /// has read the row since; a page of its status reads it.
     fn back_up(&mut self) -> Outcome {
-        self.backup = self.row()?;
+        self.backup = self.row(self.primary)?;
         for process in &self.processes {
             wait_for(SERVE_MAX, &process.describe("has no status"), || {
                 Ok(process
@@ -424,7 +440,7 @@ impl Pair {
     /// No ticket is above the counter.
     fn nothing_is_ahead(&self) -> Outcome {
         let last = self.targets.node.last_ticket();
-        let (counter, ..) = self.row()?;
+        let (counter, ..) = self.row(self.primary)?;
         match self.targets.node.numbering.ticket(counter) < last {
             true => Err(format!("{last:?} was handed out, and the counter is {counter}").into()),
             false => Ok(()),
@@ -489,10 +505,10 @@ impl Pair {
         self.run_on(replica, &from)
     }
 
-    fn row(&self) -> Result<Row, Box<dyn Error>> {
+    fn row(&self, server: usize) -> Result<Row, Box<dyn Error>> {
         let select = format!("SELECT id, mark, epoch, epoch_tag, owner FROM {DATABASE}.tickets");
         Ok(self
-            .query(self.primary, &select)?
+            .query(server, &select)?
             .ok_or("the counter row is gone")?)
     }
 
