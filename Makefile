@@ -79,7 +79,7 @@ hunt: ## Kill, hang and cut everything for HUNT_SECONDS (600); no ticket twice (
 	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) HUNT_GROUND=$(HUNT_GROUND) \
 		cargo test --release --test hunt
 
-hunt-proof: ## Break the program in three ways; the hunt must find each
+hunt-proof: ## Break the program in each way that the hunt can see; it must find each
 	.ci/install linker mysql
 	.ci/hunt-proof 60
 
