@@ -167,7 +167,7 @@ impl Pair {
         self.pause(0..=1_500);
         // Assumed: a row that calls itself open is taken at its word by who does not know better.
         let is_open = promoted.4 == format!("mariadb:{}", 11 + self.primary);
-        let early = self.random.chance(50);
+        let early = self.random.chance(75);
         if early && absent != Absent::Nobody && (!is_open || self.files_remember(&promoted)) {
             self.bring_back(absent)?;
         }
@@ -202,10 +202,10 @@ impl Pair {
     fn make_absent(&mut self) -> Result<Absent, Box<dyn Error>> {
         let chosen = self.random.within(0..=PROCESSES - 1) as usize;
         let absent = match self.random.within(0..=9) {
-            0..=4 => Absent::Nobody,
-            5..=6 => Absent::Stopped(chosen),
+            0..=3 => Absent::Nobody,
+            4..=5 => Absent::Stopped(chosen),
             _ => Absent::Killed {
-                files_too: self.random.chance(50),
+                files_too: self.random.chance(70),
             },
         };
         match absent {
