@@ -20,9 +20,11 @@ SOAK_SECONDS ?= 600
 SIMULATE_SECONDS ?= 60
 SIMULATE_SEED ?=
 
-# Seconds that `make hunt` hunts, and the seed that it repeats (none: a new one).
+# Seconds that `make hunt` hunts, the seed that it repeats (none: a new one), and where it hunts:
+# nodes, replication, or (none) half of the time on each.
 HUNT_SECONDS ?= 600
 HUNT_SEED ?=
+HUNT_GROUND ?=
 
 # What `make dist` and `make deb` build for.
 TARGET ?= x86_64-unknown-linux-musl
@@ -101,9 +103,10 @@ soak: ## Run at full speed for SOAK_SECONDS (600); memory must stay flat
 
 hunt: ## Kill, hang and cut everything for HUNT_SECONDS (600); no ticket twice (HUNT_SEED repeats)
 	.ci/install linker mysql
-	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) cargo test --release --test hunt
+	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) HUNT_GROUND=$(HUNT_GROUND) \
+		cargo test --release --test hunt
 
-hunt-proof: ## Break the program in three ways; the hunt must find each
+hunt-proof: ## Break the program in each way that the hunt can see; it must find each
 	.ci/install linker mysql
 	.ci/hunt-proof 60
 

@@ -227,6 +227,8 @@ pub struct Allocator {
     warnings: Vec<Warning>,
     events: VecDeque<Event>,
     told_exhausted: bool,
+    /// The server that was asked last calls itself read-only.
+    read_only: bool,
 }
 
 impl Allocator {
@@ -260,6 +262,7 @@ impl Allocator {
             warnings: Vec::new(),
             events: VecDeque::new(),
             told_exhausted: false,
+            read_only: false,
         }
     }
 
@@ -501,6 +504,8 @@ impl Allocator {
         let connects = self.pool.is_doing(Kind::Connect);
         let needed = match &self.reach.state {
             reach::State::Untried => !connects,
+            // One is enough to see where the name leads by now.
+            reach::State::Up if self.read_only => !connects && !self.pool.has_session(),
             reach::State::Up => true,
             reach::State::Down(_) if connects || self.pool.hottest().is_some() => false,
             reach::State::Down(outage) if outage.retry_at > now => {
@@ -630,6 +635,13 @@ impl Allocator {
     fn on_view(&mut self, view: &View, flight: pool::Flight, now: Moment) {
         let change = self.permit.observe(view, flight.memory, flight.issued, now);
         self.read_answered = self.read_answered.max(Some(flight.issued));
+        self.read_only = view.read_only;
+        let opened = flight.session.map(|session| session.opened);
+        if view.read_only && opened.is_some_and(|opened| opened + HEARTBEAT <= now) {
+            // A primary that was demoted may keep its connections for ever, while its name leads
+            // to another: what this process remembers must be told there.
+            self.pool.close_all();
+        }
         self.on_change(change);
     }
 

@@ -817,3 +817,33 @@ fn old_sessions_are_replaced_one_at_a_time() {
     }
     assert!((15..=40).contains(&renewed), "{renewed} in four hours");
 }
+
+/// Its connections may last, while its name leads to the new primary.
+#[test]
+fn a_server_that_was_demoted_is_left_and_looked_for_again() {
+    let mut world = World::serving(Duration::ZERO);
+    world.live(2 * SECOND);
+    world.events();
+    let connects_in = |world: &mut World, time: Duration| {
+        world.live(time);
+        let is_one = |event: &Event| matches!(event, Event::Connected { .. });
+        world.events().iter().filter(|event| is_one(event)).count()
+    };
+    world.row.read_only = true;
+    let connects = connects_in(&mut world, 10 * SECOND);
+    assert!((8..=12).contains(&connects), "{connects}, one a second");
+    // The status does not make it more.
+    for _ in 0..20 {
+        let id = RequestId {
+            connection: world.requests,
+            sequence: 0,
+        };
+        world.requests += 1;
+        world.allocator.submit(id, Ask::Status, world.now);
+        world.run();
+    }
+    assert!(connects_in(&mut world, SECOND) <= 2);
+    world.row.read_only = false;
+    world.live(2 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}

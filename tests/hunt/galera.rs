@@ -254,6 +254,7 @@ fn start_process(
 
 fn login(server: &LocalServer) -> Login {
     Login {
+        host: "127.0.0.1".to_owned(),
         port: server.port().unwrap_or_default(),
         username: server.username().to_owned(),
         password: server.password().to_owned(),

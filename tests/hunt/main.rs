@@ -1,5 +1,6 @@
 //! The hunt: real processes on real databases under every fault that can be thought of, and each
-//! ticket that anybody got is looked at. `HUNT_SECONDS` and `HUNT_SEED` say how long, and which.
+//! ticket that anybody got is looked at. `HUNT_SECONDS` and `HUNT_SEED` say how long, and which;
+//! `HUNT_GROUND` says where: on `nodes` or on `replication`, else first on one, then on the other.
 //!
 //! It runs for a short while within `cargo test`; `make hunt` makes it long, and `make galera`
 //! holds it on a synchronous cluster. It ends with exit code 1 when a ticket was given twice, out
@@ -25,6 +26,7 @@ use crate::node::Node;
 use crate::process::Outcome;
 use crate::random::Random;
 use crate::record::{NodeRecord, Record};
+use crate::replication::Pair;
 
 mod client;
 mod galera;
@@ -33,6 +35,7 @@ mod process;
 mod proxy;
 mod random;
 mod record;
+mod replication;
 
 const NODES: u64 = 2;
 const CLIENTS_PER_NODE: usize = 4;
@@ -47,35 +50,46 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    let ground = if names.iter().any(|name| name == "galera") {
-        Ground::Galera
+    let is_named = |name: &str| names.iter().any(|asked| asked == name);
+    let grounds: &[Ground] = if is_named("galera") {
+        &[Ground::Galera]
     } else if names.is_empty() || names.iter().any(|name| "hunt".contains(name.as_str())) {
-        Ground::Nodes
+        match env::var("HUNT_GROUND").unwrap_or_default().as_str() {
+            "nodes" => &[Ground::Nodes],
+            "replication" => &[Ground::Replication],
+            "" => &[Ground::Nodes, Ground::Replication],
+            other => panic!("HUNT_GROUND must be nodes or replication, and is {other:?}"),
+        }
     } else {
         return ExitCode::SUCCESS;
     };
-    let seconds = number("HUNT_SECONDS").unwrap_or(SECONDS);
+    let seconds = number("HUNT_SECONDS").unwrap_or(SECONDS) / grounds.len() as u64;
     let seed = number("HUNT_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-    println!("hunting for {seconds} s with seed {seed}");
-    match hunt(ground, Duration::from_secs(seconds), seed) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            let rule = ground.rule();
-            println!("again: make {rule} HUNT_SECONDS={seconds} HUNT_SEED={seed}");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            println!("the hunt could not be held: {error}");
-            ExitCode::FAILURE
+    for &ground in grounds {
+        println!("hunting on {ground:?} for {seconds} s with seed {seed}");
+        match hunt(ground, Duration::from_secs(seconds), seed) {
+            Ok(true) => {}
+            Ok(false) => {
+                let rule = ground.rule();
+                println!("again: make {rule} HUNT_SECONDS={seconds} HUNT_SEED={seed}");
+                return ExitCode::FAILURE;
+            }
+            Err(error) => {
+                println!("the hunt could not be held: {error}");
+                return ExitCode::FAILURE;
+            }
         }
     }
+    ExitCode::SUCCESS
 }
 
 /// Where the hunt is held.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Ground {
     /// On independent nodes, each with a database of its own.
     Nodes,
+    /// On one node number, with a primary that fails over to its replica and back.
+    Replication,
     /// On one node number, with a database that is a cluster.
     Galera,
 }
@@ -83,7 +97,8 @@ enum Ground {
 impl Ground {
     fn rule(self) -> &'static str {
         match self {
-            Ground::Nodes => "hunt",
+            Ground::Nodes => "hunt HUNT_GROUND=nodes",
+            Ground::Replication => "hunt HUNT_GROUND=replication",
             Ground::Galera => "galera",
         }
     }
@@ -91,7 +106,7 @@ impl Ground {
     fn nodes(self) -> u64 {
         match self {
             Ground::Nodes => NODES,
-            Ground::Galera => 1,
+            Ground::Replication | Ground::Galera => 1,
         }
     }
 }
@@ -168,6 +183,11 @@ fn run(
             let mut node = Node::start(folder, targets, random)?;
             node.run(Instant::now() + duration)?;
             node.stop()
+        }
+        Ground::Replication => {
+            let mut pair = Pair::start(folder, targets, random)?;
+            pair.run(Instant::now() + duration)?;
+            pair.stop()
         }
         Ground::Galera => {
             let mut cluster = Cluster::start(folder, targets, random)?;

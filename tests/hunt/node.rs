@@ -400,6 +400,7 @@ impl Node {
 
     fn login(&self) -> Login {
         Login {
+            host: "127.0.0.1".to_owned(),
             port: self.server.port().unwrap_or_default(),
             username: self.server.username().to_owned(),
             password: self.server.password().to_owned(),

@@ -26,6 +26,8 @@ pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 /// How a process reaches its database.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
+    /// A name or address, or the path of a Unix socket.
+    pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) username: String,
     pub(crate) password: String,
@@ -43,6 +45,8 @@ pub(crate) struct Setup {
 pub(crate) struct Process {
     pub(crate) setup: Setup,
     pub(crate) endpoints: [Endpoint; 2],
+    /// What a process of the same name will remember.
+    pub(crate) state_file: PathBuf,
     child: Child,
     files: [PathBuf; 2],
     ended: bool,
@@ -58,6 +62,7 @@ impl Process {
     ) -> io::Result<Process> {
         let socket = folder.join(format!("{}.sock", setup.name));
         let log = folder.join(format!("{}.log", setup.name));
+        let state_file = folder.join(format!("{}.state", setup.name));
         let child = command(login, numbering)
             .arg("serve")
             .env(
@@ -66,6 +71,7 @@ impl Process {
             )
             .env("TICKR_DATABASE_POOL_SIZE", setup.pool.to_string())
             .env("TICKR_PREFETCH_SECONDS", setup.prefetch_seconds)
+            .env("TICKR_STATE_FILE", &state_file)
             .stderr(File::create(&log)?)
             .spawn()?;
         let view = Arc::new(ProcessView::new(&setup.name));
@@ -75,6 +81,7 @@ impl Process {
                 address,
                 process: Arc::clone(&view),
             }),
+            state_file,
             child,
             files: [log, socket],
             ended: false,
@@ -165,11 +172,11 @@ impl Drop for Process {
 }
 
 /// The program with the settings that name the database and the node.
-fn command(login: &Login, numbering: Numbering) -> Command {
+pub(crate) fn command(login: &Login, numbering: Numbering) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tickr"));
     command
         .env_clear()
-        .env("TICKR_DATABASE_HOST", "127.0.0.1")
+        .env("TICKR_DATABASE_HOST", &login.host)
         .env("TICKR_DATABASE_PORT", login.port.to_string())
         .env("TICKR_DATABASE_USERNAME", &login.username)
         .env("TICKR_DATABASE_PASSWORD", &login.password)

@@ -22,13 +22,13 @@ const LEASE: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A server and its folder, which goes after it.
-struct Server {
-    local: LocalServer,
+pub(crate) struct Server {
+    pub(crate) local: LocalServer,
     _folder: TempDir,
 }
 
 impl Server {
-    fn start(arguments: &[&str]) -> Server {
+    pub(crate) fn start(arguments: &[&str]) -> Server {
         let folder = scratch();
         let local = start(LocalOptions {
             tcp: true,
@@ -68,7 +68,7 @@ impl Server {
         Conn::new(options).expect("the server lets its administrator in")
     }
 
-    fn run(&self, statements: &[&str]) {
+    pub(crate) fn run(&self, statements: &[&str]) {
         let mut conn = self.conn();
         for statement in statements {
             conn.query_drop(statement)
@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// Id, owner and epoch of the row.
-    fn row(&self) -> Option<(u64, String, u64)> {
+    pub(crate) fn row(&self) -> Option<(u64, String, u64)> {
         let row = self
             .conn()
             .query_first("SELECT id, owner, epoch FROM tickr.tickets WHERE stub = 'a'");
@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// Makes it a replica of another server, from that server's beginning.
-    fn follow(&self, primary: &Server) {
+    pub(crate) fn follow(&self, primary: &Server) {
         let port = primary.local.port().expect("it has one");
         let (user, password) = (primary.local.username(), primary.local.password());
         let source = format!(
@@ -96,7 +96,7 @@ impl Server {
         self.run(&[&source, "SET GLOBAL read_only = 1", "START SLAVE"]);
     }
 
-    fn wait_for_row(&self, row: &(u64, String, u64)) {
+    pub(crate) fn wait_for_row(&self, row: &(u64, String, u64)) {
         let began = Instant::now();
         while self.row().as_ref() != Some(row) {
             if began.elapsed() > DEADLINE {

@@ -23,6 +23,7 @@ mod openapi;
 mod outages;
 mod readme;
 mod request_laws;
+mod runbooks;
 mod serving;
 mod settings;
 mod shutdown;
