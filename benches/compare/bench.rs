@@ -8,11 +8,9 @@ use tempfile::TempDir;
 use tickr::database::local::{LocalOptions, LocalServer};
 
 use crate::load::{Figures, Load, Wrk};
-use crate::peers::{BareUpdate, Nginx, Redis, Tickr};
+use crate::peers::{BareUpdate, Nginx, Prefetch, Redis, Tickr};
 use crate::{Outcome, machine, static_reply};
 
-/// Seconds of demand that the prefetching Tickr holds.
-const PREFETCH_SECONDS: u32 = 1;
 /// Files that one process opens at most: the idle connections, their busy neighbours, and some.
 const OPEN_FILES: u64 = 12_000;
 /// Seconds that decide between two configurations, and that warm a server up.
@@ -35,7 +33,7 @@ impl Plan {
     /// Under ten minutes.
     pub(crate) const FULL: Plan = Plan {
         pairs: 5,
-        seconds: 3,
+        seconds: 2,
         point_seconds: 2,
         all_curves: true,
     };
@@ -52,8 +50,9 @@ impl Plan {
 pub(crate) struct Bench {
     pub(crate) plan: Plan,
     pub(crate) wrk: Wrk,
+    /// As it comes.
     pub(crate) tickr: Tickr,
-    pub(crate) prefetching: Tickr,
+    pub(crate) strict: Tickr,
     /// One with as many workers as cores, one with one worker.
     pub(crate) nginx: [Nginx; 2],
     pub(crate) redis: Redis,
@@ -73,8 +72,8 @@ impl Bench {
         let redis = Redis::start(path)?;
         let database = start_database(path)?;
         let bare = BareUpdate::connect(&database)?;
-        let tickr = Tickr::start(path, &database, 0)?;
-        let prefetching = Tickr::start(path, &database, PREFETCH_SECONDS)?;
+        let tickr = Tickr::start(path, &database, Prefetch::Default)?;
+        let strict = Tickr::start(path, &database, Prefetch::Off)?;
         let mut stream = TcpStream::connect(tickr.address())?;
         let answer = machine::get(&mut stream, "/tickets/create")?;
         let body = std::str::from_utf8(answer.body())?.to_owned();
@@ -87,7 +86,7 @@ impl Bench {
             plan,
             wrk,
             tickr,
-            prefetching,
+            strict,
             nginx,
             redis,
             static_reply,

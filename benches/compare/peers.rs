@@ -42,11 +42,11 @@ impl Tickr {
         }
     }
 
-    /// Starts a server; `prefetch_seconds` is 0 for strict mode.
+    /// Starts a server.
     pub(crate) fn start(
         folder: &Path,
         database: &LocalServer,
-        prefetch_seconds: u32,
+        prefetch: Prefetch,
     ) -> Outcome<Tickr> {
         let address = machine::free_address()?;
         let log = File::create(folder.join(format!("tickr-{}.log", address.port())))?;
@@ -55,9 +55,11 @@ impl Tickr {
             .arg("serve")
             .env("TICKR_LISTEN", address.to_string())
             .env("TICKR_MAX_CONNECTIONS", CONNECTIONS_MAX.to_string())
-            .env("TICKR_PREFETCH_SECONDS", prefetch_seconds.to_string())
             .env("TICKR_SHUTDOWN_TIMEOUT", "1")
             .stderr(log);
+        if prefetch == Prefetch::Off {
+            command.env("TICKR_PREFETCH_SECONDS", "0");
+        }
         let server = Server::start("tickr serve", &mut command, address)?;
         // The first ticket proves that the database is connected.
         machine::get(&mut TcpStream::connect(address)?, "/tickets/create")?;
@@ -78,6 +80,15 @@ impl Tickr {
     pub(crate) fn pid(&self) -> u32 {
         self.server.id()
     }
+}
+
+/// Whether a Tickr reserves ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefetch {
+    /// As it comes.
+    Default,
+    /// Strict mode: each request waits for a commit.
+    Off,
 }
 
 /// The released program with the settings of this benchmark, and no other.

@@ -20,7 +20,7 @@ const MUTED: &str = "#57606a";
 /// Colours that people tell apart whatever their colour vision (Okabe and Ito, 2008).
 const COLOURS: [(&str, &str); 6] = [
     ("Tickr", "#d55e00"),
-    ("Tickr, prefetch", "#e69f00"),
+    ("Tickr, strict", "#e69f00"),
     ("nginx", "#0072b2"),
     ("Redis", "#cc79a7"),
     ("static reply", "#009e73"),
@@ -38,7 +38,12 @@ const PANELS: [Panel; 5] = [
     Panel {
         title: "Singles",
         hint: "more is better",
-        works: &[rows::SINGLES_256, rows::SINGLES_64, rows::SINGLES_PREFETCH],
+        works: &[
+            rows::SINGLES[0].0,
+            rows::SINGLES[5].0,
+            rows::SINGLES[6].0,
+            rows::SINGLES_64,
+        ],
     },
     Panel {
         title: "Pipelined",

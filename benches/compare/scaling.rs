@@ -53,8 +53,8 @@ impl Scaling {
         }];
         if bench.plan.all_curves {
             by_clients.push(Curve {
-                name: "Tickr, prefetch",
-                points: clients(&|load| bench.on_tickr(&bench.prefetching, path, load))?,
+                name: "Tickr, strict",
+                points: clients(&|load| bench.on_tickr(&bench.strict, path, load))?,
             });
             let [many, one] = &bench.nginx;
             by_clients.push(Curve {

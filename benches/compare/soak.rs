@@ -8,7 +8,7 @@ use crate::Outcome;
 use crate::bench;
 use crate::load::{Figures, Load, Wrk};
 use crate::machine;
-use crate::peers::Tickr;
+use crate::peers::{Prefetch, Tickr};
 
 const CLIENTS: usize = 64;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(crate) fn run(seconds: u64) -> Outcome<bool> {
     let folder = bench::temporary_folder()?;
     let wrk = Wrk::new(folder.path())?;
     let database = bench::start_database(folder.path())?;
-    let tickr = Tickr::start(folder.path(), &database, 0)?;
+    let tickr = Tickr::start(folder.path(), &database, Prefetch::Default)?;
     let url = tickr.url("/tickets/create");
     let warm_up_seconds = WARM_UP_SECONDS_MAX.min(seconds / 4);
     let mut watch = Watch {

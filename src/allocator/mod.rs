@@ -229,6 +229,8 @@ pub struct Allocator {
     told_exhausted: bool,
     /// The server that was asked last calls itself read-only.
     read_only: bool,
+    /// What time changes by itself is done up to here, and the database has said nothing since.
+    passed: Option<Moment>,
 }
 
 impl Allocator {
@@ -263,6 +265,7 @@ impl Allocator {
             events: VecDeque::new(),
             told_exhausted: false,
             read_only: false,
+            passed: None,
         }
     }
 
@@ -356,6 +359,7 @@ impl Allocator {
 
     /// A job has ended. One that is unknown, or was given up, changes nothing.
     pub fn on_outcome(&mut self, outcome: Outcome, now: Moment) {
+        self.passed = None;
         let Some((worker, flight)) = self.pool.end(outcome.id) else {
             return;
         };
@@ -454,6 +458,10 @@ impl Allocator {
 
     /// What time alone changes.
     fn pass(&mut self, now: Moment) {
+        // A turn asks for many completions at one moment.
+        if self.passed.replace(now) == Some(now) {
+            return;
+        }
         if !self.prefetch.is_zero() {
             self.rate.measure(now);
             if self.asked_at + IDLE_RESERVE <= now {
