@@ -208,7 +208,7 @@ mod connection {
     use divan::counter::ItemsCount;
     use tickr::api::routes::{self, Route, Rules};
     use tickr::http::array::{Body, Format};
-    use tickr::http::connection::{Connection, Output, Step};
+    use tickr::http::connection::{Connection, Memo, Output, Step};
     use tickr::http::response::{HeadCache, Response};
     use tickr::moment::Moment;
     use tickr::ticket::Run;
@@ -227,14 +227,20 @@ mod connection {
         let now = Moment::now();
         let mut connection = Connection::new(now);
         let mut output = Output::new();
+        let mut memo = Memo::new();
         let mut first = 54_313_001;
         bencher.counter(ItemsCount::new(pipelined)).bench_local(|| {
             connection.receive(&input, now);
-            while let Some(step) = connection.next_step(now) {
+            loop {
+                connection.repeat(&memo, now);
+                let Some(step) = connection.next_step(now) else {
+                    break;
+                };
                 match step {
                     Step::Head(request) => {
                         let call = routes::route(&request, &rules);
                         connection.begin(call, true);
+                        connection.remember(&mut memo);
                     }
                     Step::Call { sequence, call } => {
                         let Ok(Route::Create { count, format }) = *call else {

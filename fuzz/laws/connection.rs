@@ -1,6 +1,7 @@
 //! A connection with what a caller puts around it: routes, tickets that count up, and a client that
 //! takes as much as it likes. Law: every split of the input gives the same answers, byte for byte
-//! and in the same order; there is no panic, and the bounds hold.
+//! and in the same order, and so does a memo of the last head; there is no panic, and the bounds
+//! hold.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -8,7 +9,7 @@ use std::time::SystemTime;
 use tickr::api::routes::{self, Route, RouteError, Rules};
 use tickr::api::{pages, problems};
 use tickr::http::array::{Body, Format};
-use tickr::http::connection::{Connection, Output, Rejected, Step};
+use tickr::http::connection::{Connection, Memo, Output, Rejected, Step};
 use tickr::http::response::{HeadCache, Response};
 use tickr::limits;
 use tickr::moment::Moment;
@@ -20,6 +21,8 @@ pub(super) struct Caller {
     rules: Rules,
     heads: HeadCache,
     output: Output<Result<Route, RouteError>>,
+    /// Without one, every head is read.
+    memo: Option<Memo<Result<Route, RouteError>>>,
     /// Requests that wait for tickets.
     pub(super) waiting: VecDeque<(u64, u64, Format)>,
     next_ticket: u64,
@@ -39,6 +42,7 @@ impl Caller {
             },
             heads: HeadCache::new(SystemTime::UNIX_EPOCH),
             output: Output::new(),
+            memo: Some(Memo::new()),
             waiting: VecDeque::new(),
             next_ticket: 1,
             received: Vec::new(),
@@ -60,12 +64,21 @@ impl Caller {
 
     /// Takes every step that there is.
     pub(super) fn take_calls(&mut self, now: Moment) {
-        while let Some(step) = self.connection.next_step(now) {
+        loop {
+            if let Some(memo) = &self.memo {
+                self.connection.repeat(memo, now);
+            }
+            let Some(step) = self.connection.next_step(now) else {
+                return;
+            };
             let (sequence, response) = match step {
                 Step::Head(request) => {
                     let call = routes::route(&request, &self.rules);
                     let accepted = call.is_ok();
                     self.connection.begin(call, accepted);
+                    if let Some(memo) = &mut self.memo {
+                        self.connection.remember(memo);
+                    }
                     continue;
                 }
                 Step::Rejected(rejected) => {
@@ -143,10 +156,14 @@ pub(super) struct Split {
     pub(super) taken: usize,
 }
 
-/// Everything that a client gets for `input` when it comes in these pieces, and the rest at once.
+/// Everything that a client gets for `input` when it comes in these pieces, and the rest at once;
+/// without any pieces, every head is read.
 pub(super) fn answers(input: &[u8], splits: &[Split]) -> Vec<u8> {
     let now = Moment::default();
     let mut caller = Caller::new(now);
+    if splits.is_empty() {
+        caller.memo = None;
+    }
     let mut rest = input;
     for split in splits {
         let most = match split.bytes {

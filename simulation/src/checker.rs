@@ -124,9 +124,13 @@ impl Witness {
         let open = view.owner == Owner::Here && view.mark <= view.id && !view.read_only;
         // A question from before a later one found the row closed says nothing any more.
         let is_old = Some(asked) < self.void_before;
-        if behind(&floor) || (!open && !is_old && !behind(&memory)) {
+        if behind(&floor) {
             self.void_before = self.void_before.max(Some(asked));
             self.confirmed = None;
+        } else if !open && !is_old && !behind(&memory) {
+            self.void_before = self.void_before.max(Some(asked));
+            // A later question that found it open may have been answered before.
+            self.confirmed = self.confirmed.filter(|(_, at)| *at > asked);
         } else if open && !behind(&memory) {
             self.confirm(view.epoch, asked);
         }
@@ -211,12 +215,15 @@ impl Witness {
         issued.add(first, last)?;
         let mut from = first;
         while from <= last {
-            let Some((_, (to, epoch, asked))) = self.committed.range(..=from).next_back() else {
+            // What a fail-over has lost may lie across what was committed later.
+            let newest = self
+                .committed
+                .range(..=from)
+                .filter(|(_, (to, ..))| *to >= from)
+                .max_by_key(|(_, (_, epoch, asked))| (epoch.number, *asked));
+            let Some((_, (to, epoch, asked))) = newest else {
                 return broken("committed before issued", format!("{from}"));
             };
-            if *to < from {
-                return broken("committed before issued", format!("{from}"));
-            }
             let Some((known, confirmed)) = self.confirmed else {
                 return broken("nothing while closed", format!("{from}"));
             };

@@ -359,10 +359,10 @@ impl Allocator {
 
     /// A job has ended. One that is unknown, or was given up, changes nothing.
     pub fn on_outcome(&mut self, outcome: Outcome, now: Moment) {
-        self.passed = None;
         let Some((worker, flight)) = self.pool.end(outcome.id) else {
             return;
         };
+        self.passed = None;
         match outcome.found {
             Err(fault) => {
                 self.stock.fail(outcome.id);

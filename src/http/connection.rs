@@ -8,6 +8,7 @@
 //! receive(bytes) -> next_step() -> Head: begin(call, ..)     a head, before its body is read
 //!                                  Call: complete(sequence)  a whole request, now or later
 //!                                  Rejected: complete(..)    the last answer
+//! repeat(memo) -> next_step()      the same as Head and begin, for a head that was seen before
 //! output(buffer) -> took(n)        what is written next, and how much of it the socket took
 //! end()                            whether the connection goes on
 //! ```
@@ -30,6 +31,8 @@ pub struct Connection<C> {
     input: Vec<u8>,
     /// So much of the input is used up.
     used: usize,
+    /// The length of the last head that was read.
+    head: usize,
     /// There may be whole requests in the input: too many answers were due to look.
     backlog: bool,
     /// Answers in the order of their requests.
@@ -70,6 +73,14 @@ struct Heading {
     head_only: bool,
     body: BodyFraming,
     expect_continue: bool,
+}
+
+/// The last head without a body that any client has sent, and what it was about. Clients send the
+/// same head again and again, and to compare it costs a small part of what reading it does.
+#[derive(Clone, Debug)]
+pub struct Memo<C> {
+    head: Vec<u8>,
+    request: Option<Pending<C>>,
 }
 
 /// A request without its place in the order of answers.
@@ -181,6 +192,7 @@ impl<C> Connection<C> {
             stage: Stage::Head,
             input: Vec::new(),
             used: 0,
+            head: 0,
             backlog: false,
             answers: VecDeque::new(),
             first: 0,
@@ -224,6 +236,38 @@ impl<C> Connection<C> {
         rejected
     }
 
+    /// Takes a head that is the same, byte for byte, as the one in the memo: what it is about is
+    /// the same too. [`Connection::next_step`] then has the call.
+    pub fn repeat(&mut self, memo: &Memo<C>, now: Moment)
+    where
+        C: Clone,
+    {
+        let is_head = matches!(self.stage, Stage::Head);
+        let is_full = self.answers.len() >= limits::PIPELINED_REQUESTS_MAX;
+        if let Some(request) = &memo.request
+            && is_head
+            && !is_full
+            && self.unread().starts_with(&memo.head)
+        {
+            self.used += memo.head.len();
+            self.input_since = now;
+            self.stage = Stage::Whole(request.clone());
+        }
+    }
+
+    /// Puts the head that [`Connection::begin`] was called for into the memo, if no body follows.
+    pub fn remember(&self, memo: &mut Memo<C>)
+    where
+        C: Clone,
+    {
+        if let Stage::Whole(request) = &self.stage {
+            memo.head.clear();
+            let head = self.used - self.head..self.used;
+            memo.head.extend_from_slice(&self.input[head]);
+            memo.request = Some(request.clone());
+        }
+    }
+
     /// What comes next of the input; `None` until there is more of it, or fewer answers are due.
     pub fn next_step(&mut self, now: Moment) -> Option<Step<'_, C>> {
         // Apart from each other, so that a head can be lent while the rest changes.
@@ -231,6 +275,7 @@ impl<C> Connection<C> {
             stage,
             input,
             used,
+            head,
             backlog,
             answers,
             first,
@@ -248,6 +293,7 @@ impl<C> Connection<C> {
                 Stage::Head => match request::parse(unread) {
                     Ok(Parsed::Complete { request, consumed }) => {
                         *used += consumed;
+                        *head = consumed;
                         *input_since = now;
                         *stage = Stage::Routing(Heading::of(&request));
                         return Some(Step::Head(request));
@@ -617,6 +663,27 @@ impl Heading {
             body: request.body,
             expect_continue: request.expect_continue,
         }
+    }
+}
+
+impl<C> Memo<C> {
+    /// One that remembers nothing.
+    pub fn new() -> Memo<C> {
+        Memo {
+            head: Vec::new(),
+            request: None,
+        }
+    }
+
+    /// What heads are about has changed.
+    pub fn clear(&mut self) {
+        self.request = None;
+    }
+}
+
+impl<C> Default for Memo<C> {
+    fn default() -> Memo<C> {
+        Memo::new()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::api::routes::{self, Endpoint, Route, RouteError, Rules};
 use crate::counter::{Memory, Outcome};
 use crate::fault::Fault;
 use crate::http::array::Body;
-use crate::http::connection::{End, Expiry, Output, Rejected, Step};
+use crate::http::connection::{End, Expiry, Memo, Output, Rejected, Step};
 use crate::http::response::{HeadCache, Page, Response};
 use crate::limits;
 use crate::metrics::{HttpMetrics, ListenerScrape, Scrape};
@@ -80,6 +80,7 @@ pub struct Node {
     heads: HeadCache,
     read_buffer: Box<[u8]>,
     output: Output<Call>,
+    memo: Memo<Call>,
     metrics: HttpMetrics,
     journal: Journal,
     /// What is made at most once a turn.
@@ -132,6 +133,7 @@ impl Node {
             heads: HeadCache::new(SystemTime::UNIX_EPOCH),
             read_buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
             output: Output::new(),
+            memo: Memo::new(),
             metrics: HttpMetrics::default(),
             journal: Journal::default(),
             scraped: None,
@@ -149,6 +151,8 @@ impl Node {
     /// Asks for another password from here on.
     pub fn set_password(&mut self, password: &[u8]) {
         self.rules.password = Some(password.into());
+        // Who was let in must ask again.
+        self.memo.clear();
     }
 
     /// A job of [`Io::submit`] has ended. A turn follows.
@@ -435,6 +439,7 @@ impl Node {
             journal,
             scraped,
             draining,
+            memo,
             ..
         } = self;
         let is_full = clients.len() > self.connections_max;
@@ -445,12 +450,19 @@ impl Node {
         let Client {
             connection, spare, ..
         } = client;
-        while let Some(step) = connection.next_step(now) {
+        loop {
+            connection.repeat(memo, now);
+            let Some(step) = connection.next_step(now) else {
+                break;
+            };
             let (sequence, call) = match step {
                 Step::Head(request) => {
                     let call = routes::route(&request, rules);
                     let accepted = call.is_ok() && !*spare;
                     connection.begin(call, accepted);
+                    if accepted {
+                        connection.remember(memo);
+                    }
                     continue;
                 }
                 Step::Call { sequence, call } => (sequence, call),

@@ -166,6 +166,38 @@ fn every_split_that_the_fuzzer_knows_gives_the_same_answers() {
     }
 }
 
+/// A head that is known is not read again.
+#[test]
+fn heads_that_recur_are_answered_like_new_ones() {
+    let heads = [
+        "GET /tickets/create HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /tickets/create/2 HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /tickets/create HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "HEAD /livez HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n",
+        "POST /tickets/create HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc",
+        "\r\nGET /tickets/create HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /tickets/create HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    ];
+    let split = |bytes| Split {
+        bytes,
+        complete: 3,
+        taken: usize::MAX,
+    };
+    for first in heads {
+        for second in heads {
+            let input = [first, first, second, second, first].concat();
+            let known = [split(0)];
+            let in_pieces: Vec<Split> = input.bytes().map(|_| split(1)).collect();
+            let new = answers(input.as_bytes(), &[]);
+            assert!(new.len() > 100);
+            for splits in [&known[..], &in_pieces] {
+                assert_eq!(answers(input.as_bytes(), splits), new, "{input}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_thousand_pipelined_requests_are_answered_in_order() {
     const DEPTH: u64 = 1_000;

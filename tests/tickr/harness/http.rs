@@ -222,9 +222,16 @@ impl Client {
 
     fn try_fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
-        let count = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(&mut buffer)?,
-            Stream::Unix(stream) => stream.read(&mut buffer)?,
+        let count = loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut buffer),
+                Stream::Unix(stream) => stream.read(&mut buffer),
+            };
+            match read {
+                // A machine that is suspended and continued does that (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
         };
         self.input.extend_from_slice(&buffer[..count]);
         Ok(count)
