@@ -25,8 +25,20 @@ pub(super) fn check(text: &str) {
         if let Address::Tcp(address) = shown.parse().expect("as above") {
             let (host, port) = address.rsplit_once(':').expect("a port");
             assert!(port.parse::<u16>().is_ok() && !port.starts_with('+'));
-            assert!(is_host(host), "{host:?}");
+            assert!(is_host(&without_zone(host)), "{host:?}");
         }
+    }
+}
+
+/// A link-local address may name its interface by number (RFC 4007, section 11).
+fn without_zone(host: &str) -> String {
+    match host.split_once('%') {
+        Some((address, zone)) => {
+            let number = zone.strip_suffix(']').and_then(|zone| zone.parse::<u32>().ok());
+            assert!(number.is_some(), "{host:?}");
+            format!("{address}]")
+        }
+        None => host.to_owned(),
     }
 }
 
