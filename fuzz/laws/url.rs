@@ -34,7 +34,9 @@ pub(super) fn check(text: &str) {
 fn without_zone(host: &str) -> String {
     match host.split_once('%') {
         Some((address, zone)) => {
-            let number = zone.strip_suffix(']').and_then(|zone| zone.parse::<u32>().ok());
+            let number = zone
+                .strip_suffix(']')
+                .and_then(|zone| zone.parse::<u32>().ok());
             assert!(number.is_some(), "{host:?}");
             format!("{address}]")
         }
