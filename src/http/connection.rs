@@ -674,11 +674,6 @@ impl<C> Memo<C> {
             request: None,
         }
     }
-
-    /// What heads are about has changed.
-    pub fn clear(&mut self) {
-        self.request = None;
-    }
 }
 
 impl<C> Default for Memo<C> {
