@@ -16,8 +16,10 @@ CLIENTS ?= go node python ruby
 # Seconds that `make soak` runs.
 SOAK_SECONDS ?= 600
 
-# Seconds that `make simulate` searches, and the seed that it repeats (none: new ones).
+# Seconds that `make simulate` searches, the seed that it starts from (none: new ones), and the one
+# that it repeats.
 SIMULATE_SECONDS ?= 60
+SIMULATE_FROM ?=
 SIMULATE_SEED ?=
 
 # Seconds that `make hunt` hunts, the seed that it repeats (none: a new one), and where it hunts:
@@ -136,7 +138,7 @@ deny: ## Check the licences, sources and duplicates of the dependencies
 simulate: ## Try the allocator on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
 	.ci/install linker
 	cd simulation && cargo build --release
-	cd simulation && $(if $(SIMULATE_SEED),SIMULATE_SEED=$(SIMULATE_SEED)) \
+	cd simulation && $(foreach name,SIMULATE_SEED SIMULATE_FROM,$(if $($(name)),$(name)=$($(name)))) \
 		SIMULATE_SECONDS=$(SIMULATE_SECONDS) target/release/simulate
 
 simulate-proof: ## Break the allocator in each way of tests/sabotage; the simulator must find each

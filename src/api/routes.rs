@@ -281,8 +281,10 @@ fn format(query: Option<&[u8]>, endpoint: Endpoint) -> Result<Option<Format>, Ro
         let value = decode(halves.next().unwrap_or_default(), &mut value)?;
         if name != Some(b"format") || known.is_empty() {
             let left = SHOWN_NAMES_BYTES_MAX.saturating_sub(unknown.len());
-            // The parser lets nothing but printable ASCII pass.
-            let shown = sent.iter().take(left).copied().map(char::from);
+            // A parameter without a name is shown with its value. The parser lets nothing but
+            // printable ASCII pass.
+            let shown = if sent.is_empty() { pair } else { sent };
+            let shown = shown.iter().take(left).copied().map(char::from);
             if !pair.is_empty() {
                 unknown.extend((!unknown.is_empty()).then_some(", "));
                 unknown.extend(shown);

@@ -233,6 +233,8 @@ fn a_bad_batch_is_400_and_spends_no_ticket() {
             "format",
             "format=Array",
             "format=array&format=array",
+            "fromat=array",
+            "=array",
         ] {
             let answer = client.ask(&format!("GET /tickets/create?{query} HTTP/1.1"));
             assert_eq!(answer.status, 400, "{query}: {}", answer.text());

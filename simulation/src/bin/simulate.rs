@@ -25,8 +25,10 @@ fn main() -> ExitCode {
         return replay(seed);
     }
     let seconds = number("SIMULATE_SECONDS").unwrap_or(60);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let base = clock.map_or(1, |time| time.as_secs()) << 24;
+    let base = number("SIMULATE_FROM").unwrap_or_else(|| {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+        clock.map_or(1, |time| time.as_secs()) << 24
+    });
     let (next, stop) = (AtomicU64::new(base), AtomicBool::new(false));
     let until = Instant::now() + Duration::from_secs(seconds);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
