@@ -33,6 +33,9 @@ const (
 var serverURL = regexp.MustCompile(
 	`^http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?$`)
 
+// How the library reports a connection that ended too soon; what else it reports is no HTTP.
+var lost = regexp.MustCompile(`EOF$|reset|broken pipe|closed`)
+
 type server struct {
 	name, base  string
 	transport   *http.Transport
@@ -68,7 +71,7 @@ func newServer(url string) (*server, error) {
 		return nil, errors.New("it contains a user name or password, which others could see")
 	}
 	match := serverURL.FindStringSubmatch(url)
-	if match == nil || match[1] != "" && net.ParseIP(match[1]) == nil {
+	if match == nil || match[1] != "" && (net.ParseIP(match[1]) == nil || !strings.Contains(match[1], ":")) {
 		return nil, errors.New("use http://HOST:PORT or unix:PATH")
 	}
 	if match[3] == "" {
@@ -150,7 +153,7 @@ func (c *Client) attempt(ctx context.Context, s *server, count uint64) (
 	defer response.Body.Close()
 	var body []byte
 	if response.StatusCode >= 200 { // What follows a 101 has no end.
-		body, err = io.ReadAll(io.LimitReader(response.Body, bodyMax))
+		body, err = io.ReadAll(io.LimitReader(response.Body, bodyMax+1))
 	}
 	switch {
 	case response.StatusCode == 400:
@@ -160,6 +163,12 @@ func (c *Client) attempt(ctx context.Context, s *server, count uint64) (
 		return run, false, errors.New(strings.TrimSuffix(text, ": "))
 	case err != nil:
 		return run, reused, failure(err)
+	case response.ProtoMajor != 1:
+		return run, false, notTickr("not an HTTP/1 response")
+	case response.ContentLength < 0 && response.TransferEncoding == nil:
+		return run, false, notTickr("it does not say how long its body is")
+	case len(body) > bodyMax:
+		return run, false, notTickr("the response is too long")
 	}
 	if run, err = parse(body, count); err != nil {
 		return run, false, err
@@ -181,7 +190,14 @@ func failure(err error) error {
 	case errors.As(err, &operation) && operation.Op == "dial":
 		return fmt.Errorf("can't be reached (%w)", err)
 	}
-	return fmt.Errorf("gave no whole response (%w)", err)
+	if lost.MatchString(err.Error()) {
+		return fmt.Errorf("closed the connection early (%w)", err)
+	}
+	return notTickr(err.Error())
+}
+
+func notTickr(reason string) error {
+	return errors.New("did not respond like a Tickr server: " + reason)
 }
 
 // The explanation of a problem, if any, on one line and without what would steer a terminal.
@@ -202,6 +218,9 @@ func parse(body []byte, count uint64) (Range, error) {
 		First            *uint64
 		Increment, Count uint64
 	}
+	if !json.Valid(body) {
+		return Range{}, notTickr("the body is not JSON")
+	}
 	err := json.Unmarshal(body, &answer)
 	high, distance := bits.Mul64(count-1, answer.Increment)
 	if err == nil && answer.First != nil && answer.Increment > 0 && answer.Count == count {
@@ -209,8 +228,7 @@ func parse(body []byte, count uint64) (Range, error) {
 			return Range{*answer.First, answer.Increment, count}, nil
 		}
 	}
-	return Range{}, errors.New(
-		"did not respond like a Tickr server: the body is not the range asked for")
+	return Range{}, notTickr("the body is not the range asked for")
 }
 
 // Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not above one

@@ -34,8 +34,8 @@ async function threads(number, count, path) {
 async function forks(number, count) {
   const child = () => fork(fileURLToPath(import.meta.url), [JSON.stringify({ settings, count })]);
   const children = Array.from({ length: number }, child);
-  const taken = await Promise.all(children.map((each) => once(each, "message")));
-  return taken.flat(2);
+  const messages = await Promise.all(children.map((each) => once(each, "message")));
+  return messages.flatMap(([taken]) => taken);
 }
 
 function tell(error) {
