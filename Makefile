@@ -11,7 +11,7 @@ STRESS_RUNS ?= 20
 MUTANTS_FILE ?=
 
 # Which packages `make clients` tries.
-CLIENTS ?= go node python ruby
+CLIENTS ?= go node python ruby rust
 
 # Seconds that `make soak` runs.
 SOAK_SECONDS ?= 600
@@ -73,7 +73,7 @@ check-clients: ## Try curl, wrk, ab, and nginx as a proxy; not one request may f
 	.ci/check-clients
 
 clients: ## Try the packages of CLIENTS (all) with the real server and the libraries they work with
-	.ci/install linker mysql $(CLIENTS:%=clients-%)
+	.ci/install linker mysql python $(CLIENTS:%=clients-%)
 	cargo build --profile quick
 	for client in $(CLIENTS); do \
 		echo "== $$client"; TICKR=$(CURDIR)/target/quick/tickr clients/$$client/test || exit 1; \

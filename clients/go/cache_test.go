@@ -1,10 +1,9 @@
 package tickr
 
-// The cache: off unless asked for, as large as the demand, filled in time, shared by goroutines.
+// What the conformance suite can not see of the cache: its size, its clock, and contexts.
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sort"
@@ -17,63 +16,6 @@ func inOrder(t *testing.T, c *Client, first, count uint64) {
 	t.Helper()
 	for ticket := first; ticket < first+count; ticket++ {
 		equal(t, next(t, c), ticket)
-	}
-}
-
-func TestTheCacheIsOffUnlessAskedFor(t *testing.T) {
-	s := serve(t, good(1, 1))
-	inOrder(t, client(t, []string{s.url}), 1, 3)
-	equal(t, s.asked(), []uint64{1, 1, 1})
-}
-
-func TestTheCacheKeepsToItsBound(t *testing.T) {
-	s := serve(t, good(1, 1))
-	inOrder(t, client(t, []string{s.url}, WithCache(300)), 1, 20_000)
-	equal(t, s.asked()[0], uint64(cacheMin))
-	if len(s.asked()) > 1000 {
-		t.Error("it did not grow:", len(s.asked()))
-	}
-	for _, count := range s.asked() {
-		if count > 300 {
-			t.Error(count)
-		}
-	}
-	small := client(t, []string{serve(t, good(1, 4)).url}, WithCache(3))
-	for ticket := uint64(1); ticket < 200; ticket += 4 {
-		equal(t, next(t, small), ticket)
-	}
-}
-
-func TestTheCacheIsRefilledBeforeItIsDry(t *testing.T) {
-	begun, goOn := make(chan struct{}, 9), make(chan struct{})
-	number := uint64(1)
-	s := serve(t, func(connection net.Conn, count uint64) bool {
-		if number > 1 {
-			begun <- struct{}{}
-			<-goOn
-		}
-		fmt.Fprint(connection, tickets(number, count, 1))
-		number += 1000
-		return true
-	})
-	c := client(t, []string{s.url}, WithCache(16))
-	inOrder(t, c, 1, 8)
-	wait(t, begun)
-	// The rest is issued while the server takes its time.
-	inOrder(t, c, 9, 8)
-	close(goOn)
-	equal(t, next(t, c), uint64(1001))
-}
-
-func TestWhatIsLeftOutlivesTheServers(t *testing.T) {
-	s := serve(t, good(1, 1))
-	c := client(t, []string{s.url}, WithCache(16))
-	next(t, c)
-	s.close()
-	inOrder(t, c, 2, 15)
-	for try := 0; try < 2; try++ {
-		_, err := c.Next(background)
-		attempts(t, err)
 	}
 }
 
@@ -97,16 +39,6 @@ func TestAFailedRefillIsNotTriedWithEachTicket(t *testing.T) {
 	equal(t, next(t, c), uint64(16))
 	_, err := c.Next(background)
 	contains(t, err, "responded 503")
-}
-
-func TestAServerThatIsBackIsAskedAgain(t *testing.T) {
-	s := serve(t, sends(response("503 No", ""), response("503 No", ""), tickets(9, 16, 1)))
-	c := client(t, []string{s.url}, WithCache(16))
-	for try := 0; try < 2; try++ {
-		_, err := c.Next(background)
-		contains(t, err, "responded 503")
-	}
-	equal(t, next(t, c), uint64(9))
 }
 
 func TestWhoCameLaterIsNotToldOfAnOldFailure(t *testing.T) {
@@ -151,29 +83,6 @@ type watched struct {
 func (w *watched) Done() <-chan struct{} {
 	w.once.Do(func() { close(w.waited) })
 	return w.Context.Done()
-}
-
-func TestLessIsAskedForWhereAServerIssuesLess(t *testing.T) {
-	issue := good(1, 1)
-	s := serve(t, func(connection net.Conn, count uint64) bool {
-		if count > 2 {
-			fmt.Fprint(connection, response("400 Bad Request", `{"detail":"too many"}`))
-			return true
-		}
-		return issue(connection, count)
-	})
-	inOrder(t, client(t, []string{s.url}, WithCache(1000)), 1, 6)
-	equal(t, s.asked()[:4], []uint64{16, 8, 4, 2})
-	strict := serve(t, sends(response("400 Bad Request", "")))
-	_, err := client(t, []string{strict.url}, WithCache(1000)).Next(background)
-	var refused *RefusedError
-	equal(t, errors.As(err, &refused), true)
-}
-
-func TestABatchComesStraightFromAServer(t *testing.T) {
-	c := client(t, []string{serve(t, good(1, 1)).url}, WithCache(16))
-	next(t, c)
-	equal(t, take(t, c, 5), Range{17, 1, 5})
 }
 
 func TestTheCacheFollowsTheDemand(t *testing.T) {

@@ -71,7 +71,8 @@ func newServer(url string) (*server, error) {
 		return nil, errors.New("it contains a user name or password, which others could see")
 	}
 	match := serverURL.FindStringSubmatch(url)
-	if match == nil || match[1] != "" && (net.ParseIP(match[1]) == nil || !strings.Contains(match[1], ":")) {
+	if match == nil || match[1] != "" && (net.ParseIP(match[1]) == nil ||
+		!strings.Contains(match[1], ":")) {
 		return nil, errors.New("use http://HOST:PORT or unix:PATH")
 	}
 	if match[3] == "" {

@@ -53,6 +53,7 @@ impl FromStr for ServerUrl {
         let place = if let Some(path) = text.strip_prefix("unix:") {
             match path.len() {
                 0 => return Err(InvalidUrl::NoPath),
+                _ if path.contains('\0') => return Err(InvalidUrl::PathWithNul),
                 1..=limits::SOCKET_PATH_BYTES_MAX => Place::Unix(path.into()),
                 _ => return Err(InvalidUrl::PathTooLong),
             }
@@ -87,6 +88,8 @@ pub enum InvalidUrl {
     Credentials,
     /// Nothing stands behind `unix:`.
     NoPath,
+    /// The path has a NUL, which no file name can have.
+    PathWithNul,
     /// The path does not fit into the address of a Unix socket.
     PathTooLong,
     /// It has a path, a query or a fragment; the routes are always the same.
@@ -104,6 +107,7 @@ impl fmt::Display for InvalidUrl {
             InvalidUrl::Tls => "asks for TLS, which Tickr leaves to a proxy in front of it",
             InvalidUrl::Credentials => "contains a user name or password, which others could see",
             InvalidUrl::NoPath => "has no path after unix:",
+            InvalidUrl::PathWithNul => "has a NUL in the path of its Unix socket",
             InvalidUrl::PathTooLong => "is too long for the path of a Unix socket",
             InvalidUrl::Path => "has a path, query or fragment after the port",
             InvalidUrl::Host => "has no valid host",

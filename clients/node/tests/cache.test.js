@@ -1,84 +1,18 @@
-// The cache: off unless asked for, as large as the demand, filled in time, shared by all callers.
+// What the conformance suite can not see of the cache: its size and its clock.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Client, Refused, Unavailable } from "tickr-tickets";
+import { Client, Unavailable } from "tickr-tickets";
 import { Run } from "../src/answer.js";
 import { Cache } from "../src/cache.js";
-import { answer, counts, faulty, gate, good, tickets, until } from "./faulty.js";
+import { answer, faulty, tickets } from "./faulty.js";
 
 function clientOf(t, server, options) {
   const client = new Client([server.url], options);
   t.after(() => client.close());
   return client;
 }
-
-async function take(client, count) {
-  const taken = [];
-  while (taken.length < count) taken.push(await client.next());
-  return taken;
-}
-
-const from = (first, count) => Array.from({ length: count }, (_, index) => BigInt(first + index));
-
-test("it is off unless asked for", async (t) => {
-  const server = await good(t);
-  assert.deepEqual(await take(clientOf(t, server), 9), from(1, 9));
-  assert.deepEqual(counts(server), Array(9).fill(1));
-});
-
-test("it keeps to its bound", async (t) => {
-  const server = await good(t);
-  assert.deepEqual(await take(clientOf(t, server, { cache: 300 }), 20_000), from(1, 20_000));
-  assert.equal(counts(server)[0], 16);
-  assert(Math.max(...counts(server)) > 100 && Math.max(...counts(server)) <= 300);
-  const small = clientOf(t, await good(t), { cache: 3 });
-  assert.deepEqual(await take(small, 50), from(1, 50));
-  const least = clientOf(t, await good(t), { cache: 1 });
-  assert.deepEqual(await take(least, 50), from(1, 50));
-});
-
-test("it is refilled before it is dry", async (t) => {
-  const go = gate();
-  const server = await faulty(t, async (count) => {
-    const number = server.requests.length;
-    if (number > 1) await go;
-    return tickets(number * 1000, count);
-  });
-  const client = clientOf(t, server, { cache: 16, timeout: 60_000 });
-  assert.deepEqual(await take(client, 8), from(1000, 8));
-  await until(() => server.requests.length === 2);
-  // The rest is issued while the server takes its time.
-  assert.deepEqual(await take(client, 8), from(1008, 8));
-  assert.equal(server.requests.length, 2);
-  go.open();
-  assert.equal(await client.next(), 2000n);
-});
-
-test("many callers share it, and no ticket", async (t) => {
-  for (const [cache, count] of [[2000, 40_000], [3, 480], [0, 480]]) {
-    const client = clientOf(t, await good(t), { cache, timeout: 60_000 });
-    const all = Array.from({ length: 8 }, () => take(client, count / 8));
-    const each = await Promise.all(all);
-    for (const mine of each) assert(mine.every((ticket, at) => !at || ticket > mine[at - 1]));
-    assert.equal(new Set(each.flat()).size, count);
-    const atOnce = await Promise.all(Array.from({ length: count }, () => client.next()));
-    assert.equal(new Set([...each.flat(), ...atOnce]).size, 2 * count);
-  }
-});
-
-test("what is left outlives the servers", async (t) => {
-  const server = await good(t);
-  const client = clientOf(t, server, { cache: 16 });
-  const taken = [await client.next()];
-  await server.close();
-  await assert.rejects(async () => {
-    for (;;) taken.push(await client.next());
-  }, Unavailable);
-  assert.deepEqual(taken, from(1, 16));
-  await assert.rejects(client.next(), Unavailable);
-});
 
 test("a server that is back is asked again", async (t) => {
   const server = await faulty(t, (count) =>
@@ -90,25 +24,6 @@ test("a server that is back is asked again", async (t) => {
   const results = await Promise.allSettled([client.next(), client.next()]);
   assert.deepEqual(results.map(({ status }) => status), ["rejected", "fulfilled"]);
   assert.equal(results[1].value, 9n);
-});
-
-test("less is asked for where a server issues less", async (t) => {
-  let next = 1;
-  const server = await faulty(t, (count) => {
-    if (count > 2) return answer({ detail: "too many" }, "400 Bad Request");
-    next += count;
-    return tickets(next - count, count);
-  });
-  assert.deepEqual(await take(clientOf(t, server, { cache: 1000 }), 6), from(1, 6));
-  assert.deepEqual(counts(server).slice(0, 4), [16, 8, 4, 2]);
-  const strict = await faulty(t, answer({ detail: "no" }, "400 Bad Request"));
-  await assert.rejects(clientOf(t, strict, { cache: 1000 }).next(), Refused);
-});
-
-test("a batch comes straight from a server", async (t) => {
-  const client = clientOf(t, await good(t), { cache: 16 });
-  await client.next();
-  assert.deepEqual([...(await client.take(5))], from(17, 5));
 });
 
 /** A cache on a clock of its own. */

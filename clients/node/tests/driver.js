@@ -1,5 +1,5 @@
-// The driver for ../../conformance. Callers at the same time are its threads; a child of a fork is an
-// interpreter of its own, and is told the settings.
+// The driver for ../../conformance. Callers at the same time are its threads; a child of a fork is
+// an interpreter of its own, and is told the settings.
 
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -51,13 +51,13 @@ function tell(error) {
 async function main() {
   for await (const line of createInterface({ input: process.stdin })) {
     const command = JSON.parse(line);
-    const { count = 0 } = command;
+    const { count = 0, until } = command;
     let taken = [], error = null;
     try {
       if (command.do === "open") open((settings = command));
       else if (command.do === "next") await take(count, undefined, taken);
       else if (command.do === "take") taken = [...(await client.take(count))];
-      else if (command.do === "threads") taken = await threads(command.threads, count, command.until);
+      else if (command.do === "threads") taken = await threads(command.threads, count, until);
       else if (command.do === "fork") taken = await forks(command.fork, count);
       else client.close();
     } catch (thrown) {

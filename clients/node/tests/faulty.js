@@ -66,8 +66,6 @@ export function good(t, first = 1, increment = 1, path) {
   );
 }
 
-export const counts = ({ requests }) => requests.map((request) => Number(/\d+/.exec(request)[0]));
-
 /** Waits for a state. */
 export async function until(is) {
   for (const end = Date.now() + 60_000; !is(); await new Promise(setImmediate)) {

@@ -1,4 +1,4 @@
-"""The cache: off unless asked for, as large as the demand, filled in time, shared by threads."""
+"""What the conformance suite can not see of the cache: its size, its clock, and asyncio."""
 
 import asyncio
 import threading
@@ -6,68 +6,14 @@ import time
 import unittest
 from unittest import mock
 
-from tickr_tickets import AsyncClient, Client, Refused, Unavailable, _client
+from tickr_tickets import AsyncClient, Client, Unavailable, _client
 from tickr_tickets._waiting import run
 
 from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
 
 
-def counts(server):
-    return [int(request.split("?")[0].rpartition("/")[2]) for request in server.requests]
-
-
 class Cache(Cases):
-    def test_it_is_off_unless_asked_for(self):
-        server = self.server(Good())
-        client = self.client([server.url])
-        self.assertEqual([client.next() for _ in range(9)], list(range(1, 10)))
-        self.assertEqual(counts(server), [1] * 9)
-
-    def test_it_keeps_to_its_bound(self):
-        server = self.server(Good())
-        client = self.client([server.url], cache=300)
-        self.assertEqual([client.next() for _ in range(20_000)], list(range(1, 20_001)))
-        self.assertEqual(counts(server)[0], 16)
-        self.assertLessEqual(max(counts(server)), 300)
-        # Another server: the refill that is under way takes tickets of this one.
-        small = self.client([self.server(Good()).url], cache=3)
-        self.assertEqual([small.next() for _ in range(50)], list(range(1, 51)))
-
-    def test_it_is_refilled_before_it_is_dry(self):
-        begun, go_on = threading.Event(), threading.Event()
-        self.addCleanup(go_on.set)
-        numbers = iter(range(1, 100_000, 1000))
-
-        def respond(connection, count):
-            number = next(numbers)
-            if number > 1:
-                begun.set()
-                go_on.wait(60)
-            return tickets(number, count)
-
-        server = self.server(Faulty(respond))
-        client = self.client([server.url], cache=16, timeout=60)
-        self.assertEqual([client.next() for _ in range(8)], list(range(1, 9)))
-        # The rest is issued while the server takes its time.
-        self.assertEqual([client.next() for _ in range(8)], list(range(9, 17)))
-        if self.kind is Client:
-            self.assertTrue(begun.wait(60))
-        go_on.set()
-        self.assertEqual(client.next(), 1001)
-
-    def test_what_is_left_outlives_the_servers(self):
-        good = Good()
-        client = self.client([good.url], cache=16)
-        taken = [client.next()]
-        good.close()
-        with self.assertRaises(Unavailable):
-            for _ in range(100):
-                taken.append(client.next())
-        self.assertEqual(taken, list(range(1, 17)))
-        with self.assertRaises(Unavailable):
-            client.next()
-
     def test_a_refill_that_failed_is_not_tried_with_each_ticket(self):
         good = [tickets(1, 16)]
         server = self.server(Faulty(lambda _, count: good.pop() if good else answer(b"", "503 No")))
@@ -90,37 +36,6 @@ class Cache(Cases):
             time.sleep(0.001)
         else:
             client._loop.run_until_complete(asyncio.sleep(0.001))
-
-    def test_a_server_that_is_back_is_asked_again(self):
-        responses = [answer(b"", "503 No")] * 2
-        server = self.server(
-            Faulty(lambda _, count: responses.pop() if responses else tickets(9, count))
-        )
-        client = self.client([server.url], cache=16)
-        for _ in range(2):
-            with self.assertRaises(Unavailable):
-                client.next()
-        self.assertEqual(client.next(), 9)
-
-    def test_less_is_asked_for_where_a_server_issues_less(self):
-        class Small(Good):
-            def _issue(self, connection, count):
-                too_many = answer({"detail": "too many"}, "400 Bad Request")
-                return super()._issue(connection, count) if count <= 2 else too_many
-
-        server = self.server(Small())
-        client = self.client([server.url], cache=1000)
-        self.assertEqual([client.next() for _ in range(6)], [1, 2, 3, 4, 5, 6])
-        self.assertEqual(counts(server)[:4], [16, 8, 4, 2])
-        strict = self.server(Faulty(answer({"detail": "no"}, "400 Bad Request")))
-        with self.assertRaises(Refused):
-            self.client([strict.url], cache=1000).next()
-
-    def test_a_batch_comes_straight_from_a_server(self):
-        server = self.server(Good())
-        client = self.client([server.url], cache=16)
-        client.next()
-        self.assertEqual(client.take(5), range(17, 22))
 
 
 CacheBlocking, CacheAsyncio = with_both(Cache)
@@ -176,27 +91,6 @@ class Threads(unittest.TestCase):
     def setUp(self):
         no_leaks(self)
 
-    def test_threads_share_a_client_and_no_ticket(self):
-        for cache, count in [(2000, 5000), (3, 200), (0, 200)]:
-            taken, errors = [], []
-
-            def take(client, count=count, taken=taken, errors=errors):
-                try:
-                    mine = [client.next() for _ in range(count)]
-                    self.assertEqual(mine, sorted(mine))
-                    taken.extend(mine)
-                except Exception as error:
-                    errors.append(error)
-
-            with Good() as server, Client([server.url], cache=cache, timeout=60) as client:
-                threads = [threading.Thread(target=take, args=(client,)) for _ in range(8)]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
-            self.assertEqual(errors, [])
-            self.assertEqual(len(set(taken)), 8 * count)
-
     def test_without_a_thread_for_it_a_refill_takes_the_caller_s(self):
         with Good() as server, Client([server.url], cache=16) as client:
             start = threading.Thread.start
@@ -213,16 +107,6 @@ class Threads(unittest.TestCase):
 class Tasks(unittest.TestCase):
     def setUp(self):
         no_leaks(self)
-
-    def test_tasks_share_a_client_and_no_ticket(self):
-        async def take(url, cache):
-            async with AsyncClient([url], cache=cache, timeout=60) as client:
-                return await asyncio.gather(*(client.next() for _ in range(100)))
-
-        for cache in (0, 3, 1000):
-            with Good() as server:
-                taken = asyncio.run(take(server.url, cache))
-            self.assertEqual(len(set(taken)), 100)
 
     def test_who_is_cancelled_takes_no_ticket_from_the_others(self):
         go_on = threading.Event()
