@@ -45,7 +45,8 @@ function tell(error) {
   }
   if (error instanceof Refused) return { kind: "refused", server, detail };
   if (error instanceof TypeError || error instanceof RangeError) return { kind: "invalid" };
-  return { kind: "closed" };
+  if (error.message === "the client is closed") return { kind: "closed" };
+  throw error;
 }
 
 async function main() {

@@ -84,7 +84,9 @@ def tell(error):
         return {"kind": "unavailable", "attempts": error.attempts}
     if isinstance(error, Refused):
         return {"kind": "refused", "server": error.server, "detail": error.detail}
-    return {"kind": {ValueError: "invalid", RuntimeError: "closed"}[type(error)]}
+    if isinstance(error, (ValueError, RuntimeError)):
+        return {"kind": "invalid" if isinstance(error, ValueError) else "closed"}
+    raise error
 
 
 def main():
