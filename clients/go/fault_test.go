@@ -5,7 +5,6 @@ package tickr
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"reflect"
@@ -129,12 +128,6 @@ func (s *faulty) asked() (counts []uint64) {
 	return counts
 }
 
-func (s *faulty) lastRequest() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests[len(s.requests)-1]
-}
-
 // Sends these, one for each request, and the last one for ever.
 func sends(responses ...string) respond {
 	var mu sync.Mutex
@@ -146,21 +139,6 @@ func sends(responses ...string) respond {
 			responses = responses[1:]
 		}
 		_, err := connection.Write([]byte(text))
-		return err == nil
-	}
-}
-
-// Issues runs that begin with these, one for each request, and the last one for ever.
-func issues(increment uint64, firsts ...uint64) respond {
-	var mu sync.Mutex
-	return func(connection net.Conn, count uint64) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		first := firsts[0]
-		if len(firsts) > 1 {
-			firsts = firsts[1:]
-		}
-		_, err := connection.Write([]byte(tickets(first, count, increment)))
 		return err == nil
 	}
 }
@@ -204,19 +182,6 @@ func take(t *testing.T, c *Client, count uint64) Range {
 		t.Fatal(err)
 	}
 	return run
-}
-
-// What came of each server, as "URL ERROR".
-func attempts(t *testing.T, err error) (lines []string) {
-	t.Helper()
-	var unavailable *UnavailableError
-	if !errors.As(err, &unavailable) {
-		t.Fatalf("not an UnavailableError: %v", err)
-	}
-	for _, attempt := range unavailable.Attempts {
-		lines = append(lines, attempt.Server+" "+attempt.Err.Error())
-	}
-	return lines
 }
 
 func equal(t *testing.T, got, want any) {

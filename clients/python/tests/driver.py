@@ -92,8 +92,6 @@ def tell(error):
 def main():
     kind = Waiter if "asyncio" in sys.argv else Client
     client = None
-    # Threads take turns as often as can be, so that one without a lock is found.
-    sys.setswitchinterval(1e-6)
     for line in sys.stdin:
         command = json.loads(line)
         do, count, taken, error = command["do"], command.get("count", 0), [], None
