@@ -191,6 +191,7 @@ mod tests {
             ("https://tickr", InvalidUrl::Tls),
             ("http://me:secret@tickr", InvalidUrl::Credentials),
             ("unix:", InvalidUrl::NoPath),
+            ("unix:/a\0b", InvalidUrl::PathWithNul),
             (long.as_str(), InvalidUrl::PathTooLong),
             ("http://tickr/status", InvalidUrl::Path),
             ("http://:8080", InvalidUrl::Host),
