@@ -476,7 +476,8 @@ fn idle(bench: &mut Bench) -> Outcome<Vec<Row>> {
 }
 
 fn slow(bench: &mut Bench) -> Outcome<Vec<Row>> {
-    let load = Load::new(BUSY_CLIENTS, bench.plan.seconds);
+    // The server is busy for a while with what thousands have just asked for.
+    let load = Load::new(BUSY_CLIENTS, 2 * bench.plan.seconds);
     let tickr = Tickr::start(bench.folder.path(), &bench.database, Prefetch::Default)?;
     bench.warm_up(&tickr, SINGLE, load)?;
     let [beside, alone] = alternate(
