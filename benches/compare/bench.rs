@@ -127,16 +127,26 @@ impl Bench {
         self.on_tickr(tickr, path, load).map(|_| ())
     }
 
-    /// The nginx that does more of this work: a fair peer is one at its best.
+    /// The nginx that does more of this work, or is sooner done where the rate is fixed: a fair
+    /// peer is one at its best.
     pub(crate) fn better_nginx(&self, path: &str, load: Load) -> Outcome<&Nginx> {
         let load = Load {
             seconds: TRIAL_SECONDS,
             ..load
         };
         let [many, one] = &self.nginx;
-        let many_rate = self.on_nginx(many, path, load)?.rate;
-        let one_rate = self.on_nginx(one, path, load)?.rate;
-        Ok(if many_rate > one_rate { many } else { one })
+        let merit = |nginx| -> Outcome<f64> {
+            let figures = self.on_nginx(nginx, path, load)?;
+            Ok(match load.by {
+                By::Ours { rate: Some(_), .. } => -figures.p999_seconds,
+                _ => figures.rate,
+            })
+        };
+        Ok(if merit(many)? > merit(one)? {
+            many
+        } else {
+            one
+        })
     }
 }
 

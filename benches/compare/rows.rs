@@ -212,12 +212,12 @@ fn open(bench: &mut Bench, percent: u32) -> Outcome<Vec<Row>> {
         // The longest of a thousand must be some dozens.
         ..Load::new(BUSY_CLIENTS, 2 * bench.plan.seconds)
     };
-    let nginx = bench.better_nginx(SINGLE, at(None))?;
     bench.warm_up(&bench.tickr, SINGLE, at(None))?;
     let most = (0..3).map(|_| bench.on_tickr(&bench.tickr, SINGLE, at(None)));
     let most: Vec<Figures> = most.collect::<Outcome<_>>()?;
     let rate = median(rates(&most).into_iter()) * f64::from(percent) / 100.0;
     let load = at(Some(rate));
+    let nginx = bench.better_nginx(SINGLE, load)?;
     let [tickr, peer] = alternate(
         bench.plan.pairs,
         [
