@@ -83,11 +83,11 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (60), from the corpus in fuzz/cor
 	.ci/install linker fuzz
 	.ci/fuzz $(FUZZ_SECONDS)
 
-bench: ## Measure beside nginx, Redis and others (under 10 min); writes benches/ and docs/
+bench: ## Measure beside nginx, Redis and others (12 min); writes README.md, benches/ and docs/
 	.ci/install linker mysql bench
 	cargo bench --bench compare
 
-bench-quick: ## The same, shorter (under 2 min); writes to the target folder alone
+bench-quick: ## The same, shorter (under 6 min); writes to the target folder alone
 	.ci/install linker mysql bench
 	cargo bench --bench compare -- --quick
 

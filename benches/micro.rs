@@ -224,7 +224,8 @@ mod connection {
             password: None,
         };
         let heads = HeadCache::new(SystemTime::now());
-        let now = Moment::now();
+        // Not the clock: valgrind hides the page from which it would be read.
+        let now = Moment::from_nanos(1_000_000_000);
         let mut connection = Connection::new(now);
         let mut output = Output::new();
         let mut memo = Memo::new();

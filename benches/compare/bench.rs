@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
+use socket2::SockAddr;
 use tempfile::TempDir;
 use tickr::database::local::{LocalOptions, LocalServer};
 
-use crate::load::{Figures, Load, Wrk};
-use crate::peers::{BareUpdate, Nginx, Prefetch, Redis, Tickr};
-use crate::{Outcome, machine, static_reply};
+use crate::load::{By, Figures, Load, Wrk};
+use crate::peers::{BareUpdate, Nginx, Place, Prefetch, Redis, Tickr};
+use crate::{Outcome, client, machine, static_reply};
 
 /// Files that one process opens at most: the idle connections, their busy neighbours, and some.
 const OPEN_FILES: u64 = 12_000;
@@ -30,16 +31,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Under ten minutes.
+    /// Under twelve minutes.
     pub(crate) const FULL: Plan = Plan {
         pairs: 5,
-        seconds: 2,
-        point_seconds: 2,
+        seconds: 1,
+        point_seconds: 1,
         all_curves: true,
     };
-    /// Under two minutes.
+    /// Under six minutes.
     pub(crate) const QUICK: Plan = Plan {
-        pairs: 3,
+        pairs: 1,
         seconds: 1,
         point_seconds: 1,
         all_curves: false,
@@ -96,14 +97,25 @@ impl Bench {
         })
     }
 
-    /// Runs wrk against Tickr.
+    /// Runs clients against Tickr.
     pub(crate) fn on_tickr(&self, tickr: &Tickr, path: &str, load: Load) -> Outcome<Figures> {
-        self.wrk.run(&tickr.url(path), load, Some(tickr.pid()))
+        self.on(&tickr.place, path, load)
     }
 
-    /// Runs wrk against nginx.
+    /// Runs clients against nginx.
     pub(crate) fn on_nginx(&self, nginx: &Nginx, path: &str, load: Load) -> Outcome<Figures> {
-        self.wrk.run(&nginx.url(path), load, Some(nginx.pid()))
+        self.on(&nginx.place, path, load)
+    }
+
+    fn on(&self, place: &Place, path: &str, load: Load) -> Outcome<Figures> {
+        let By::Ours { unix, rate } = load.by else {
+            return self.wrk.run(&place.url(path), load, Some(place.pid));
+        };
+        let address = match unix {
+            true => SockAddr::unix(&place.socket)?,
+            false => place.address.into(),
+        };
+        client::run(&address, path, load, rate, place.increasing)
     }
 
     /// A short run that does not count.
@@ -115,16 +127,26 @@ impl Bench {
         self.on_tickr(tickr, path, load).map(|_| ())
     }
 
-    /// The nginx that does more of this work: a fair peer is one at its best.
+    /// The nginx that does more of this work, or is sooner done where the rate is fixed: a fair
+    /// peer is one at its best.
     pub(crate) fn better_nginx(&self, path: &str, load: Load) -> Outcome<&Nginx> {
         let load = Load {
             seconds: TRIAL_SECONDS,
             ..load
         };
         let [many, one] = &self.nginx;
-        let many_rate = self.on_nginx(many, path, load)?.rate;
-        let one_rate = self.on_nginx(one, path, load)?.rate;
-        Ok(if many_rate > one_rate { many } else { one })
+        let merit = |nginx| -> Outcome<f64> {
+            let figures = self.on_nginx(nginx, path, load)?;
+            Ok(match load.by {
+                By::Ours { rate: Some(_), .. } => -figures.p999_seconds,
+                _ => figures.rate,
+            })
+        };
+        Ok(if merit(many)? > merit(one)? {
+            many
+        } else {
+            one
+        })
     }
 }
 

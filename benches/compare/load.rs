@@ -54,17 +54,34 @@ pub(crate) struct Figures {
     pub(crate) bytes_rate: f64,
     /// Median time of a request, in seconds.
     pub(crate) median_seconds: f64,
+    /// What one request in a hundred, and one in a thousand, takes longer than; 0 where the client
+    /// does not tell.
+    pub(crate) p99_seconds: f64,
+    pub(crate) p999_seconds: f64,
     /// Processor seconds of the server per request.
     pub(crate) cpu_seconds: f64,
+    /// Commits of the database per second, where they were counted.
+    pub(crate) commits_rate: Option<f64>,
 }
 
-/// What wrk shall do.
+/// What the clients shall do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) clients: usize,
     pub(crate) depth: usize,
     pub(crate) seconds: u64,
     pub(crate) mixed: bool,
+    pub(crate) by: By,
+}
+
+/// Who does it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// wrk, over TCP, each client as fast as it can.
+    Wrk,
+    /// The client of `client.rs`, over a Unix socket or TCP, at so many requests a second or as
+    /// fast as it can.
+    Ours { unix: bool, rate: Option<f64> },
 }
 
 impl Load {
@@ -74,6 +91,18 @@ impl Load {
             depth: 1,
             seconds,
             mixed: false,
+            by: By::Wrk,
+        }
+    }
+
+    /// The same over a Unix socket, if so.
+    pub(crate) fn over_unix(self, unix: bool) -> Load {
+        match unix {
+            true => Load {
+                by: By::Ours { unix, rate: None },
+                ..self
+            },
+            false => self,
         }
     }
 }
@@ -148,6 +177,7 @@ impl Wrk {
             bytes_rate: bytes / seconds,
             median_seconds: median / 1e6,
             cpu_seconds: (cpu_after - cpu_before) / requests,
+            ..Figures::default()
         })
     }
 }

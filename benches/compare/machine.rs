@@ -17,7 +17,7 @@ use crate::Outcome;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A server that was told to stop is killed after this long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Memory that is the same after this long stands still.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// Unit of the times in `/proc/PID/stat`: `USER_HZ`, 100 on every Linux that Rust runs on but
@@ -267,7 +267,7 @@ impl Answer {
 }
 
 /// Asks for a path and reads the whole answer, which must be a 200.
-pub(crate) fn get(stream: &mut TcpStream, path: &str) -> Outcome<Answer> {
+pub(crate) fn get(stream: &mut (impl Read + Write), path: &str) -> Outcome<Answer> {
     stream.write_all(request(path).as_bytes())?;
     let mut bytes = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -291,7 +291,7 @@ pub(crate) fn request(path: &str) -> String {
 }
 
 /// Where the body of an answer begins, and its length; `None` while the head is incomplete.
-fn frame(bytes: &[u8]) -> Outcome<Option<(usize, usize)>> {
+pub(crate) fn frame(bytes: &[u8]) -> Outcome<Option<(usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(body_at) = response.parse(bytes)? else {

@@ -2,10 +2,11 @@
 //!
 //! It starts everything itself, on the loopback interface and on free ports: a private MySQL
 //! server with its default durability, `tickr serve`, nginx, Redis, and a server that answers
-//! without thinking. It prints one table, and writes `benches/results.json`, `docs/bench.svg` and
-//! `docs/scaling.svg`.
+//! without thinking. It prints one table, and writes it into `README.md`, `benches/results.json`,
+//! `docs/bench.svg` and `docs/scaling.svg`.
 
 mod bench;
+mod client;
 mod load;
 mod machine;
 mod peers;
@@ -97,8 +98,13 @@ impl Task {
     }
 }
 
+/// Between these lines of the README stands what the last run has printed.
+const README_BEGIN: &str = "<!-- written by make bench -->\n";
+const README_END: &str = "<!-- until here -->\n";
+
 /// Where results go.
 struct Files {
+    readme: PathBuf,
     results: PathBuf,
     bars: PathBuf,
     scaling: PathBuf,
@@ -108,6 +114,7 @@ impl Files {
     fn committed() -> Files {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         Files {
+            readme: root.join("README.md"),
             results: root.join("benches/results.json"),
             bars: root.join("docs/bench.svg"),
             scaling: root.join("docs/scaling.svg"),
@@ -117,14 +124,22 @@ impl Files {
     fn scratch() -> Files {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-quick");
         Files {
+            readme: root.join("README.md"),
             results: root.join("results.json"),
             bars: root.join("bench.svg"),
             scaling: root.join("scaling.svg"),
         }
     }
 
-    fn write(&self, results: &str, bars: &str, scaling: &str) -> Outcome<()> {
+    fn write(&self, table: &str, results: &str, bars: &str, scaling: &str) -> Outcome<()> {
+        let readme = fs::read_to_string(Files::committed().readme)?;
+        let parts = readme.split_once(README_BEGIN).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(README_END)?;
+            Some(format!("{before}{README_BEGIN}{table}{README_END}{after}"))
+        });
+        let readme = parts.ok_or("the README does not say where its table begins and ends")?;
         for (path, text) in [
+            (&self.readme, readme.as_str()),
             (&self.results, results),
             (&self.bars, bars),
             (&self.scaling, scaling),
@@ -168,6 +183,10 @@ fn compare(plan: Plan, only: &str, files: Option<&Files>) -> Outcome<()> {
         let points = format!("each point is one run of {} s", plan.point_seconds);
         let caption = |method: &str| format!("{machine}; {method}; {date}");
         files.write(
+            &format!(
+                "{machine}; {date}; {method}.\n\n{}\n",
+                report::markdown(&rows)
+            ),
             &format!("{results:#}\n"),
             &plot::bars(&rows, &caption(&method)),
             &plot::curves(&scaling, &caption(&points)),

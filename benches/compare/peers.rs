@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
+use mysql::{Conn, OptsBuilder, Params, Statement};
 use rustix::process::geteuid;
 use tickr::database::local::LocalServer;
 
@@ -22,10 +23,26 @@ pub(crate) const CONNECTIONS_MAX: u64 = 12_000;
 /// The program under test, as it is released.
 pub(crate) const TICKR: &str = env!("CARGO_BIN_EXE_tickr");
 
+/// Where a server listens, and its process.
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) socket: PathBuf,
+    pub(crate) pid: u32,
+    /// Each answer has a ticket above those of the answers before.
+    pub(crate) increasing: bool,
+}
+
+impl Place {
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
 /// One `tickr serve`.
 pub(crate) struct Tickr {
-    server: Server,
-    address: SocketAddr,
+    _server: Server,
+    pub(crate) place: Place,
 }
 
 impl Tickr {
@@ -49,11 +66,16 @@ impl Tickr {
         prefetch: Prefetch,
     ) -> Outcome<Tickr> {
         let address = machine::free_address()?;
-        let log = File::create(folder.join(format!("tickr-{}.log", address.port())))?;
+        let name = format!("tickr-{}", address.port());
+        let socket = folder.join(format!("{name}.sock"));
+        let log = File::create(folder.join(format!("{name}.log")))?;
         let mut command = tickr(database);
         command
             .arg("serve")
-            .env("TICKR_LISTEN", address.to_string())
+            .env(
+                "TICKR_LISTEN",
+                format!("{address},unix:{}", socket.display()),
+            )
             .env("TICKR_MAX_CONNECTIONS", CONNECTIONS_MAX.to_string())
             .env("TICKR_SHUTDOWN_TIMEOUT", "1")
             .stderr(log);
@@ -63,22 +85,37 @@ impl Tickr {
         let server = Server::start("tickr serve", &mut command, address)?;
         // The first ticket proves that the database is connected.
         machine::get(&mut TcpStream::connect(address)?, "/tickets/create")?;
-        Ok(Tickr { server, address })
+        let place = Place {
+            address,
+            socket,
+            pid: server.id(),
+            increasing: true,
+        };
+        Ok(Tickr {
+            _server: server,
+            place,
+        })
     }
 
-    /// Where it listens.
+    /// Where it listens on TCP.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The URL of a path.
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        self.place.address
     }
 
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.server.id()
+        self.place.pid
+    }
+
+    /// Reservations so far.
+    pub(crate) fn commits(&self) -> Outcome<f64> {
+        let answer = machine::get(&mut TcpStream::connect(self.place.address)?, "/metrics")?;
+        let text = std::str::from_utf8(answer.body())?;
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("tickr_reservation_duration_seconds_count"))
+            .ok_or("the metrics do not count reservations")?;
+        Ok(count.trim().parse()?)
     }
 }
 
@@ -112,13 +149,13 @@ fn tickr(database: &LocalServer) -> Command {
     command
 }
 
-/// nginx with a fixed answer at `/tickets/create` and a file at `/batch`.
+/// nginx with a fixed answer at `/tickets/create` and files below it.
 pub(crate) struct Nginx {
-    server: Server,
-    address: SocketAddr,
+    _server: Server,
+    pub(crate) place: Place,
     /// The `worker_processes` of its configuration.
     pub(crate) workers: &'static str,
-    batch: PathBuf,
+    folder: PathBuf,
 }
 
 impl Nginx {
@@ -126,6 +163,7 @@ impl Nginx {
     pub(crate) fn start(folder: &Path, workers: &'static str, body: &str) -> Outcome<Nginx> {
         let folder = folder.join(format!("nginx-{workers}"));
         fs::create_dir(&folder)?;
+        let socket = folder.join("sock");
         let address = machine::free_address()?;
         let path = folder.display();
         // Workers of a master that runs as root could not read the folder.
@@ -158,10 +196,12 @@ impl Nginx {
                  scgi_temp_path {path}/scgi;
                  server {{
                      listen {address} backlog=4096;
+                     listen unix:{} backlog=4096;
                      root {path};
                      location = /tickets/create {{ return 200 \"{body}\"; }}
                  }}
-             }}"
+             }}",
+            socket.display()
         );
         let file = folder.join("nginx.conf");
         fs::write(&file, configuration)?;
@@ -174,27 +214,27 @@ impl Nginx {
             .arg("-c")
             .arg(&file)
             .stdin(Stdio::null());
-        Ok(Nginx {
-            server: Server::start("nginx", &mut command, address)?,
+        let server = Server::start("nginx", &mut command, address)?;
+        let place = Place {
             address,
+            socket,
+            pid: server.id(),
+            increasing: false,
+        };
+        Ok(Nginx {
+            _server: server,
+            place,
             workers,
-            batch: folder.join("batch"),
+            folder,
         })
     }
 
-    /// Puts the bytes in place that are served at `/batch`.
-    pub(crate) fn set_batch(&self, body: &[u8]) -> Outcome<()> {
-        Ok(fs::write(&self.batch, body)?)
-    }
-
-    /// The URL of a path.
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// The process id of its master.
-    pub(crate) fn pid(&self) -> u32 {
-        self.server.id()
+    /// Puts the bytes in place that are served at a path, which is one of Tickr's.
+    pub(crate) fn set_batch(&self, path: &str, body: &[u8]) -> Outcome<()> {
+        let file = self.folder.join(path.trim_start_matches('/'));
+        let folder = file.parent().ok_or("a file is in a folder")?;
+        fs::create_dir_all(folder)?;
+        Ok(fs::write(&file, body)?)
     }
 }
 
@@ -237,11 +277,7 @@ pub(crate) struct BareUpdate {
 impl BareUpdate {
     /// Creates the table.
     pub(crate) fn connect(database: &LocalServer) -> Outcome<BareUpdate> {
-        let options = OptsBuilder::new()
-            .socket(database.socket().to_str())
-            .user(Some(database.username()))
-            .pass(Some(database.password()));
-        let mut connection = Conn::new(options)?;
+        let mut connection = connect(database, None)?;
         for statement in [
             "CREATE DATABASE bare",
             "CREATE TABLE bare.tickets (id BIGINT UNSIGNED NOT NULL, \
@@ -281,4 +317,97 @@ impl BareUpdate {
             ..Figures::default()
         })
     }
+}
+
+/// Connections that do nothing but move Tickr's counter, each one after the other.
+pub(crate) struct Reservations {
+    connections: Vec<(Conn, Statement)>,
+    values: Params,
+}
+
+impl Reservations {
+    /// With the statement that the program prepares, taken from the server's log.
+    pub(crate) fn with_conditions(database: &LocalServer, connections: usize) -> Outcome<Self> {
+        let mut connection = connect(database, Some("tickr"))?;
+        connection.query_drop("SET GLOBAL log_output = 'TABLE'")?;
+        connection.query_drop("SET GLOBAL general_log = 1")?;
+        let folder = tempfile::tempdir()?;
+        let started = Tickr::start(folder.path(), database, Prefetch::Off).map(drop);
+        connection.query_drop("SET GLOBAL general_log = 0")?;
+        started?;
+        let text: Option<String> = connection.query_first(
+            "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log \
+             WHERE command_type = 'Prepare' AND argument LIKE 'UPDATE tickets SET id = LAST%'",
+        )?;
+        let text = text.ok_or("the log of the server shows no reservation")?;
+        let epoch = connection.query_first("SELECT epoch, epoch_tag FROM tickets")?;
+        let (number, tag): (u64, u64) = epoch.ok_or("the counter is gone")?;
+        // How many, up to where, from where, and in which epoch.
+        let values = (1, u64::MAX / 8, 1, number, tag);
+        Reservations::new(database, connections, &text, values.into())
+    }
+
+    /// With none of them.
+    pub(crate) fn without(database: &LocalServer, connections: usize) -> Outcome<Self> {
+        let text = "UPDATE tickets SET id = LAST_INSERT_ID(id + ?) WHERE stub = 'a'";
+        Reservations::new(database, connections, text, (1,).into())
+    }
+
+    fn new(database: &LocalServer, count: usize, text: &str, values: Params) -> Outcome<Self> {
+        let connections = (0..count).map(|_| {
+            let mut connection = connect(database, Some("tickr"))?;
+            let statement = connection.prep(text)?;
+            Ok((connection, statement))
+        });
+        Ok(Reservations {
+            connections: connections.collect::<Outcome<_>>()?,
+            values,
+        })
+    }
+
+    /// All of them for so many seconds.
+    pub(crate) fn run(&mut self, seconds: u64) -> Outcome<Figures> {
+        let started = Instant::now();
+        let values = &self.values;
+        let reserve = |(connection, statement): &mut (Conn, Statement)| -> mysql::Result<u64> {
+            let mut done = 0;
+            while started.elapsed() < Duration::from_secs(seconds) {
+                connection.exec_drop(&*statement, values)?;
+                done += connection.affected_rows();
+            }
+            Ok(done)
+        };
+        let done = thread::scope(|scope| {
+            let each = self.connections.iter_mut();
+            let threads: Vec<_> = each.map(|one| scope.spawn(move || reserve(one))).collect();
+            let done = threads.into_iter().map(|thread| match thread.join() {
+                Ok(done) => Ok(done?),
+                Err(_) => Err("a thread that reserves has panicked".into()),
+            });
+            done.collect::<Outcome<Vec<u64>>>()
+        })?;
+        match done.contains(&0) {
+            true => Err("a reservation does not find the counter open".into()),
+            false => Ok(Figures {
+                rate: done.iter().sum::<u64>() as f64 / started.elapsed().as_secs_f64(),
+                ..Figures::default()
+            }),
+        }
+    }
+}
+
+/// The size of the binary log.
+pub(crate) fn binary_log_bytes(database: &LocalServer) -> Outcome<u64> {
+    let mut rows: Vec<mysql::Row> = connect(database, Some("tickr"))?.query("SHOW BINARY LOGS")?;
+    let sizes = rows.iter_mut().filter_map(|row| row.take::<u64, _>(1));
+    Ok(sizes.sum())
+}
+
+fn connect(database: &LocalServer, name: Option<&str>) -> Outcome<Conn> {
+    let options = OptsBuilder::new()
+        .socket(database.socket().to_str())
+        .user(Some(database.username()))
+        .pass(Some(database.password()))
+        .db_name(name);
+    Ok(Conn::new(options)?)
 }

@@ -74,12 +74,14 @@ pub(crate) enum Mark {
     RatioAtMost(f64),
     /// Tickr's figure is at most this.
     AtMost(f64),
+    /// It is only told.
+    None,
 }
 
 /// One line of the table: the same work, measured in turn on Tickr and on a peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) work: &'static str,
+    pub(crate) work: String,
     pub(crate) unit: Unit,
     /// One figure a run.
     pub(crate) tickr: Vec<f64>,
@@ -103,6 +105,7 @@ impl Row {
             Mark::RatioAtLeast(mark) => ratio >= mark,
             Mark::RatioAtMost(mark) => ratio <= mark,
             Mark::AtMost(mark) => median(self.tickr.iter().copied()) <= mark,
+            Mark::None => true,
         }
     }
 
@@ -114,7 +117,7 @@ impl Row {
             None => (none(), none()),
         };
         [
-            self.work.to_owned(),
+            self.work.clone(),
             show(&self.tickr),
             name,
             peer,
@@ -124,17 +127,22 @@ impl Row {
                 Mark::RatioAtLeast(mark) => format!("≥ {mark:.2}"),
                 Mark::RatioAtMost(mark) => format!("≤ {mark:.2}"),
                 Mark::AtMost(mark) => format!("≤ {}", self.unit.show(mark)),
+                Mark::None => none(),
             },
-            if self.reached() { "yes" } else { "no" }.to_owned(),
+            match (self.mark, self.reached()) {
+                (Mark::None, _) => none(),
+                (_, reached) => if reached { "yes" } else { "no" }.to_owned(),
+            },
         ]
     }
 
     /// The row with every figure that it is made of.
     pub(crate) fn json(&self) -> Value {
-        let (kind, mark) = match self.mark {
-            Mark::RatioAtLeast(mark) => ("ratio at least", mark),
-            Mark::RatioAtMost(mark) => ("ratio at most", mark),
-            Mark::AtMost(mark) => ("at most", mark),
+        let mark = match self.mark {
+            Mark::RatioAtLeast(mark) => json!({ "kind": "ratio at least", "value": mark }),
+            Mark::RatioAtMost(mark) => json!({ "kind": "ratio at most", "value": mark }),
+            Mark::AtMost(mark) => json!({ "kind": "at most", "value": mark }),
+            Mark::None => Value::Null,
         };
         json!({
             "work": self.work,
@@ -145,7 +153,7 @@ impl Row {
                 "figures": figures,
             })),
             "ratio": self.ratio(),
-            "mark": { "kind": kind, "value": mark },
+            "mark": mark,
             "reached": self.reached(),
         })
     }
@@ -162,18 +170,29 @@ pub(crate) fn median(figures: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
+const HEAD: [&str; 7] = [
+    "work",
+    "Tickr",
+    "peer",
+    "its figure",
+    "ratio",
+    "goal",
+    "reached",
+];
+
+/// The table for a page.
+pub(crate) fn markdown(rows: &[Row]) -> String {
+    let head = HEAD.map(str::to_owned);
+    let line = std::array::from_fn(|_| "---".to_owned());
+    let lines = [head, line].into_iter().chain(rows.iter().map(Row::cells));
+    lines
+        .map(|cells| format!("| {} |\n", cells.join(" | ")))
+        .collect()
+}
+
 /// The table for the terminal.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let head = [
-        "work",
-        "Tickr",
-        "peer",
-        "its figure",
-        "ratio",
-        "mark",
-        "reached",
-    ];
-    let mut lines = vec![head.map(str::to_owned)];
+    let mut lines = vec![HEAD.map(str::to_owned)];
     lines.extend(rows.iter().map(Row::cells));
     let width = |column: usize| {
         let cells = lines.iter().map(|line| line[column].chars().count());

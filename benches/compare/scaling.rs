@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::bench::Bench;
 use crate::load::{Figures, Load};
+use crate::peers::Tickr;
 
 const CLIENTS: [usize; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 const BATCH_SIZES: [u64; 7] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
@@ -46,15 +47,24 @@ impl Scaling {
             };
             CLIENTS.iter().map(point).collect()
         };
+        let on_tickr = |tickr: &Tickr, path: &str, load: Load| -> Outcome<Figures> {
+            let before = tickr.commits()?;
+            let figures = bench.on_tickr(tickr, path, load)?;
+            let commits = tickr.commits()? - before;
+            Ok(Figures {
+                commits_rate: Some(commits / load.seconds as f64),
+                ..figures
+            })
+        };
         eprintln!("measuring: singles, 1 to 4096 clients");
         let mut by_clients = vec![Curve {
             name: "Tickr",
-            points: clients(&|load| bench.on_tickr(&bench.tickr, path, load))?,
+            points: clients(&|load| on_tickr(&bench.tickr, path, load))?,
         }];
         if bench.plan.all_curves {
             by_clients.push(Curve {
                 name: "Tickr, strict",
-                points: clients(&|load| bench.on_tickr(&bench.strict, path, load))?,
+                points: clients(&|load| on_tickr(&bench.strict, path, load))?,
             });
             let [many, one] = &bench.nginx;
             by_clients.push(Curve {
@@ -72,7 +82,7 @@ impl Scaling {
             let load = Load::new(BATCH_CLIENTS, seconds);
             Ok(Point {
                 size: size as f64,
-                figures: bench.on_tickr(&bench.tickr, &path, load)?,
+                figures: on_tickr(&bench.tickr, &path, load)?,
             })
         };
         Ok(Scaling {
@@ -93,6 +103,7 @@ impl Scaling {
                         size: point.size as u64,
                         "requests_per_second": point.figures.rate,
                         "median_seconds": point.figures.median_seconds,
+                        "commits_per_second": point.figures.commits_rate,
                     })
                 };
                 let points: Vec<Value> = curve.points.iter().map(point).collect();

@@ -35,7 +35,7 @@ pub(crate) fn run(seconds: u64) -> Outcome<bool> {
     let wrk = Wrk::new(folder.path())?;
     let database = bench::start_database(folder.path())?;
     let tickr = Tickr::start(folder.path(), &database, Prefetch::Default)?;
-    let url = tickr.url("/tickets/create");
+    let url = tickr.place.url("/tickets/create");
     let warm_up_seconds = WARM_UP_SECONDS_MAX.min(seconds / 4);
     let mut watch = Watch {
         pid: tickr.pid(),
