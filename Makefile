@@ -62,7 +62,7 @@ mutants: ## Break the core line by line; a test must notice (MUTANTS_FILE: one f
 	.ci/install linker mutants
 	.ci/mutants $(MUTANTS_FILE)
 
-check-deploy: ## Check the dashboard, the alert rules, the metrics and the systemd units
+check-deploy: ## Check the dashboard, the alerts, the metrics and the units, which a systemd starts
 	.ci/install linker mysql deploy
 	cargo build
 	.ci/check-deploy

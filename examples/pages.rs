@@ -88,7 +88,7 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
         &[
             ("tickr get --server http://127.0.0.1:8080", "One ticket."),
             (
-                "tickr get 5 --server unix:/run/tickr.sock",
+                "tickr get 5 --server unix:/run/tickr/tickr.sock",
                 "Five, over a Unix socket.",
             ),
         ],
@@ -248,8 +248,8 @@ fn describe(row: &Row, roff: &mut Roff) {
         ))]);
 }
 
-/// Required settings are empty, so that a start names those that were forgotten; the others are
-/// comments with their defaults.
+/// Every setting is a comment: an empty value would count as none all the same, but in systemd it
+/// would also replace what a unit sets. A start names the required ones that were forgotten.
 fn settings_file() -> String {
     let mut file = String::from(
         "# Settings of Tickr, one NAME=value on each line; see tickr.env(5). After a change:\n\
@@ -270,7 +270,7 @@ fn settings_file() -> String {
             file.push_str(&format!("# {line}\n"));
         }
         file.push_str(&match row.absent {
-            Absent::Required(_) => format!("{variable}=\n"),
+            Absent::Required(_) => format!("# Required.\n#{variable}=\n"),
             Absent::Default(value) => format!("#{variable}={value}\n"),
             Absent::Unset => format!("#{variable}=\n"),
         });
