@@ -91,6 +91,10 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
                 "tickr get 5 --server unix:/run/tickr/tickr.sock",
                 "Five, over a Unix socket.",
             ),
+            (
+                "tickr get --watch --server http://tickr-0:8080 --server http://tickr-1:8080",
+                "One a second, from whichever server issues them: to see a failover.",
+            ),
         ],
     ),
     (
