@@ -50,6 +50,14 @@ const EXIT_STATUS: [(&str, &str); 3] = [
     ),
 ];
 
+const FILES: [(&str, &str); 2] = [
+    ("/etc/tickr/tickr.env", "The settings of the service."),
+    (
+        "/usr/share/doc/tickr/docs/how-to.md",
+        "One section for each task, where the Debian package is installed.",
+    ),
+];
+
 /// What people type, by page.
 const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
     (
@@ -158,6 +166,13 @@ fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
 
 fn write_pages(command: &clap::Command, names: &[String], folder: &Path) -> io::Result<()> {
     let name = page_name(command);
+    // The second line of a help, what a valid value is, would run into the first.
+    let command = &command.clone().mut_args(|arg| {
+        let help = arg
+            .get_help()
+            .map(|help| help.to_string().replace('\n', ". "));
+        arg.help(help.unwrap_or_default())
+    });
     let page = Man::new(command.clone())
         .title(name.to_uppercase())
         .source(concat!("tickr ", env!("CARGO_PKG_VERSION")))
@@ -195,6 +210,14 @@ fn ending(name: &str, names: &[String]) -> Roff {
         roff.control("TP", [])
             .text([bold(code)])
             .text([roman(meaning)]);
+    }
+    if name == "tickr" {
+        roff.control("SH", ["FILES"]);
+        for (file, what) in FILES {
+            roff.control("TP", [])
+                .text([bold(file)])
+                .text([roman(what)]);
+        }
     }
     roff.control("SH", ["SEE ALSO"]);
     let mut others: Vec<Inline> = Vec::new();
