@@ -33,7 +33,7 @@ TARGET ?= x86_64-unknown-linux-musl
 
 .PHONY: help run test stress mutants check-deploy check-clients clients fuzz bench bench-quick \
 	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof explore dist deb \
-	check-deb check-image deny
+	check-deb check-image deny docs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -62,7 +62,7 @@ mutants: ## Break the core line by line; a test must notice (MUTANTS_FILE: one f
 	.ci/install linker mutants
 	.ci/mutants $(MUTANTS_FILE)
 
-check-deploy: ## Check the dashboard, the alert rules, the metrics and the systemd units
+check-deploy: ## Check the dashboard, the alerts, the metrics and the units, which a systemd starts
 	.ci/install linker mysql deploy
 	cargo build
 	.ci/check-deploy
@@ -130,6 +130,10 @@ check-deb: ## Lint the package of `make deb`; install, upgrade and purge it in a
 check-image: dist ## Start the image's root file system in a namespace and ask it for a ticket
 	.ci/install mysql image
 	.ci/check-image
+
+docs: ## Build the pages as a site with search into target/docs/
+	.ci/install linker docs
+	.ci/docs
 
 deny: ## Check the licences, sources and duplicates of the dependencies
 	.ci/install linker deny

@@ -50,6 +50,14 @@ const EXIT_STATUS: [(&str, &str); 3] = [
     ),
 ];
 
+const FILES: [(&str, &str); 2] = [
+    ("/etc/tickr/tickr.env", "The settings of the service."),
+    (
+        "/usr/share/doc/tickr/docs/how-to.md",
+        "One section for each task, where the Debian package is installed.",
+    ),
+];
+
 /// What people type, by page.
 const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
     (
@@ -88,8 +96,12 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
         &[
             ("tickr get --server http://127.0.0.1:8080", "One ticket."),
             (
-                "tickr get 5 --server unix:/run/tickr.sock",
+                "tickr get 5 --server unix:/run/tickr/tickr.sock",
                 "Five, over a Unix socket.",
+            ),
+            (
+                "tickr get --watch --server http://tickr-0:8080 --server http://tickr-1:8080",
+                "One a second, from whichever server issues them: to see a failover.",
             ),
         ],
     ),
@@ -154,6 +166,13 @@ fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
 
 fn write_pages(command: &clap::Command, names: &[String], folder: &Path) -> io::Result<()> {
     let name = page_name(command);
+    // The second line of a help, what a valid value is, would run into the first.
+    let command = &command.clone().mut_args(|arg| {
+        let help = arg
+            .get_help()
+            .map(|help| help.to_string().replace('\n', ". "));
+        arg.help(help.unwrap_or_default())
+    });
     let page = Man::new(command.clone())
         .title(name.to_uppercase())
         .source(concat!("tickr ", env!("CARGO_PKG_VERSION")))
@@ -191,6 +210,14 @@ fn ending(name: &str, names: &[String]) -> Roff {
         roff.control("TP", [])
             .text([bold(code)])
             .text([roman(meaning)]);
+    }
+    if name == "tickr" {
+        roff.control("SH", ["FILES"]);
+        for (file, what) in FILES {
+            roff.control("TP", [])
+                .text([bold(file)])
+                .text([roman(what)]);
+        }
     }
     roff.control("SH", ["SEE ALSO"]);
     let mut others: Vec<Inline> = Vec::new();
@@ -248,8 +275,8 @@ fn describe(row: &Row, roff: &mut Roff) {
         ))]);
 }
 
-/// Required settings are empty, so that a start names those that were forgotten; the others are
-/// comments with their defaults.
+/// Every setting is a comment: an empty value would count as none all the same, but in systemd it
+/// would also replace what a unit sets. A start names the required ones that were forgotten.
 fn settings_file() -> String {
     let mut file = String::from(
         "# Settings of Tickr, one NAME=value on each line; see tickr.env(5). After a change:\n\
@@ -270,7 +297,7 @@ fn settings_file() -> String {
             file.push_str(&format!("# {line}\n"));
         }
         file.push_str(&match row.absent {
-            Absent::Required(_) => format!("{variable}=\n"),
+            Absent::Required(_) => format!("# Required.\n#{variable}=\n"),
             Absent::Default(value) => format!("#{variable}={value}\n"),
             Absent::Unset => format!("#{variable}=\n"),
         });

@@ -322,13 +322,26 @@ pub struct GetConfig {
     pub client: ClientConfig,
     /// How many tickets to get.
     pub count: u64,
+    /// Whether to go on until Ctrl-C.
+    pub watch: bool,
+    /// The pause before the next ones.
+    pub interval: Duration,
 }
 
 impl GetConfig {
     /// Reads the settings of `tickr get`.
     pub fn read(reader: &mut Reader<'_>) -> GetConfig {
+        let count = reader.get(&settings::COUNT);
+        let watch = reader.find(&settings::GET_WATCH).is_some();
+        let interval = reader.find(&settings::INTERVAL);
+        if interval.is_some() && !watch {
+            let problem = "has no effect without --watch";
+            reader.mistake(&settings::INTERVAL.row, problem);
+        }
         GetConfig {
-            count: reader.get(&settings::COUNT),
+            count,
+            watch,
+            interval: interval.unwrap_or(crate::limits::GET_INTERVAL),
             client: ClientConfig::read(reader, &settings::SERVER),
         }
     }

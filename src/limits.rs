@@ -218,6 +218,14 @@ pub const CLIENT_ADDRESSES_MAX: usize = 8;
 pub const CLIENT_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest time that a server is a client's last choice without being tried.
 pub const CLIENT_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// `tickr get` asks for more than this in several batches: the default of `TICKR_MAX_BATCH`.
+pub const GET_BATCH_MAX: u64 = 1_000_000;
+/// Pause of `tickr get --watch`.
+pub const GET_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest pause that can be set.
+pub const GET_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longest pause that can be set.
+pub const GET_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// `tickr get` shows its progress on a terminal from this many tickets on.
 pub const PROGRESS_TICKETS_MIN: u64 = 1_000_000;
 /// How often `tickr cluster check --watch` asks again.

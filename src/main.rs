@@ -257,27 +257,34 @@ fn db_create(config: LeaseConfig) -> Result<(), Failure> {
 fn db_check(config: CheckConfig) -> Result<(), Failure> {
     let target = config.target;
     let report = schema::check(&target.database, &target.numbering)?;
-    match config.json {
-        true => say(report_json(&report)),
-        false => say(report.to_string().trim_end()),
-    }?;
-    let mut problems = report.problems.len();
-    if let Some(ColumnName {
-        database,
-        table,
-        column,
-    }) = config.column
-    {
-        let name = format!("{database}.{table}.{column}");
-        let report = schema::check_column(&target.database, &target.numbering, &name)?;
+    // The text is of use even where the column cannot be read.
+    if !config.json {
         say(report.to_string().trim_end())?;
-        problems += report.problems.len();
     }
+    let column = config.column.map(|name| {
+        let ColumnName {
+            database,
+            table,
+            column,
+        } = name;
+        let name = format!("{database}.{table}.{column}");
+        schema::check_column(&target.database, &target.numbering, &name)
+    });
+    let column = column.transpose()?;
+    match (config.json, &column) {
+        (true, column) => say(report_json(&report, column.as_ref()))?,
+        (false, Some(column)) => say(column.to_string().trim_end())?,
+        (false, None) => {}
+    }
+    let problems = report.problems.len() + column.map_or(0, |column| column.problems.len());
     no_problems(problems)
 }
 
 /// The report of `tickr db check` for scripts.
-fn report_json(report: &schema::Report) -> serde_json::Value {
+fn report_json(
+    report: &schema::Report,
+    column: Option<&schema::ColumnReport>,
+) -> serde_json::Value {
     let numbering = |numbering: &Numbering| {
         json!({
             "max_nodes": numbering.max_nodes(),
@@ -285,8 +292,18 @@ fn report_json(report: &schema::Report) -> serde_json::Value {
             "node_number": numbering.node_number(),
         })
     };
-    let warnings: Vec<String> = report.warnings.iter().map(ToString::to_string).collect();
-    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    fn texts(all: &[impl fmt::Display]) -> Vec<String> {
+        all.iter().map(ToString::to_string).collect()
+    }
+    let column = column.map(|column| {
+        json!({
+            "name": column.name,
+            "type": column.kind,
+            "highest": column.highest,
+            "left": column.left,
+            "problems": texts(&column.problems),
+        })
+    });
     json!({
         "server_version": report.server_version,
         "engine": report.engine,
@@ -296,8 +313,9 @@ fn report_json(report: &schema::Report) -> serde_json::Value {
         "given": numbering(&report.given),
         "left_below_2_53": report.headroom(limits::SAFE_INTEGER_MAX),
         "left_below_2_64": report.headroom(u64::MAX),
-        "warnings": warnings,
-        "problems": problems,
+        "warnings": texts(&report.warnings),
+        "problems": texts(&report.problems),
+        "column": column,
     })
 }
 
@@ -350,24 +368,87 @@ fn db_drop(config: DropConfig) -> Result<(), Failure> {
 }
 
 fn get(config: GetConfig) -> Result<(), Failure> {
-    let GetConfig { client, count } = config;
+    let GetConfig {
+        client,
+        count,
+        watch,
+        interval,
+    } = config;
     let options = client::Options {
         timeout: client.timeout,
         password: client.password.map(|password| password.expose().to_owned()),
         cache: 0,
         ..client::Options::default()
     };
-    let run = Client::with_options(client.servers, options)?.batch(count)?;
+    let client = Client::with_options(client.servers, options)?;
     let mut out = BufWriter::new(io::stdout().lock());
+    loop {
+        match print_tickets(&client, count, &mut out) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            // Whoever watches wants to see the end of an outage.
+            Err(GetError::Client(error @ client::Error::Unavailable { .. })) if watch => {
+                let _ = writeln!(io::stderr(), "tickr: {error}");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if !watch {
+            return Ok(());
+        }
+        thread::sleep(interval);
+    }
+}
+
+/// Gets the tickets and prints each on a line; false once nobody reads any more. What was printed
+/// before an error is complete.
+fn print_tickets(client: &Client, count: u64, out: &mut impl Write) -> Result<bool, GetError> {
     let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
-    let mut progress = Progress::of(run.count, is_watched);
-    let written = (0..run.count).try_for_each(|index| {
-        progress.reach(index);
-        writeln!(out, "{}", run.ticket(index))
-    });
-    let written = written.and_then(|()| out.flush());
-    progress.reach(run.count);
-    printed(written)
+    let mut progress = Progress::of(count, is_watched);
+    let mut done = 0;
+    while done < count {
+        progress.reach(done);
+        let run = client.batch((count - done).min(limits::GET_BATCH_MAX))?;
+        let written = (0..run.count).try_for_each(|index| {
+            progress.reach(done + index);
+            writeln!(out, "{}", run.ticket(index))
+        });
+        let written = written.and_then(|()| out.flush());
+        let is_read = written.is_ok();
+        printed(written)?;
+        if !is_read {
+            return Ok(false);
+        }
+        done += run.count;
+    }
+    progress.reach(count);
+    Ok(true)
+}
+
+/// Why tickets were not printed.
+enum GetError {
+    Client(client::Error),
+    Output(Failure),
+}
+
+impl From<client::Error> for GetError {
+    fn from(error: client::Error) -> GetError {
+        GetError::Client(error)
+    }
+}
+
+impl From<Failure> for GetError {
+    fn from(failure: Failure) -> GetError {
+        GetError::Output(failure)
+    }
+}
+
+impl From<GetError> for Failure {
+    fn from(error: GetError) -> Failure {
+        match error {
+            GetError::Client(error) => error.into(),
+            GetError::Output(failure) => failure,
+        }
+    }
 }
 
 /// A percentage on a terminal, for long work; it ends with a line of its own.

@@ -326,7 +326,7 @@ pub(crate) const CLIENT_TIMEOUT: Setting<Duration> = seconds(
 .or("2");
 pub(crate) const COUNT: Setting<u64> = integer(
     "count",
-    "Number of tickets, all from one contiguous range",
+    "Number of tickets; up to 1000000 are one contiguous range, more are fetched in several",
     1..=limits::BATCH_MAX,
 )
 .typed_only(Form::Argument)
@@ -345,6 +345,15 @@ pub(crate) const SHELL: Setting<Shell> = parsed(
 .such_as("bash");
 pub(crate) const JSON: Setting<bool> = switch("json", "Print one JSON object on one line");
 pub(crate) const WATCH: Setting<bool> = switch("watch", "Repeat every 2 seconds until Ctrl-C");
+pub(crate) const GET_WATCH: Setting<bool> =
+    WATCH.help("Repeat until Ctrl-C, every second or --interval, whatever happens to the servers");
+pub(crate) const INTERVAL: Setting<Duration> = seconds(
+    "interval",
+    "Pause between repetitions of --watch; 1 by default",
+    limits::GET_INTERVAL_MIN..=limits::GET_INTERVAL_MAX,
+)
+.typed_only(Form::Flag)
+.optional();
 
 /// Encryption of the database connection, as it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

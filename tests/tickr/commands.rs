@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Database, Kind, Tickr};
+use crate::harness::{Database, Kind, Tickr, run};
 use crate::support::{options, scratch, start};
 
 /// Runs `tickr db` with four nodes and returns its exit code and everything that it printed.
@@ -71,6 +72,11 @@ fn an_operator_creates_checks_advances_and_drops() {
     );
     db(&["check"], 0, "last ticket       54313401");
     db(&["check", "--json"], 0, "\"last_ticket\":54313401");
+    let column = ["check", "--json", "--table", "tick-`ets.tickets.id"];
+    db(&column, 0, "\"name\":\"tick-`ets.tickets.id\"");
+    let (_, line) = self::db(server.socket(), &column);
+    let report: serde_json::Value = serde_json::from_str(&line).expect("one object");
+    assert_eq!(report["column"]["highest"], 102, "{line}");
     db(&["lease", "--lease-seconds", "1"], 0, "the lease is 1 s");
     // A margin of a million base ids.
     db(&["advance"], 0, "open at base id 1000102");
@@ -172,6 +178,71 @@ fn signals_do_no_harm_to_a_private_server() {
 }
 
 #[test]
+fn whoever_watches_gets_tickets_through_a_failover_and_an_outage_until_ctrl_c() {
+    let database = Database::create();
+    let (first, second) = (Tickr::serve(&database), Tickr::serve(&database));
+    let servers =
+        [&first, &second].map(|tickr| format!("--server=unix:{}", tickr.unix().display()));
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .args([
+            "get",
+            "2",
+            "--watch",
+            "--interval",
+            "0.05",
+            "--timeout",
+            "60",
+        ])
+        .args(servers)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let stdout = watch.stdout.take().expect("its standard output is a pipe");
+    let mut tickets = BufReader::new(stdout).lines().map_while(Result::ok);
+    let mut all: Vec<String> = tickets.by_ref().take(6).collect();
+    first.stop();
+    all.extend(tickets.by_ref().take(6));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 12, "{all:?}");
+    second.stop();
+    let stderr = watch.stderr.take().expect("its standard error is a pipe");
+    let mut errors = BufReader::new(stderr).lines().map_while(Result::ok);
+    for _ in 0..2 {
+        assert!(errors.any(|line| line.contains("no server issued tickets")));
+    }
+    kill_process(Pid::from_child(&watch), Signal::INT).expect("the process is ours");
+    let status = watch.wait().expect("the process is ours");
+    assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
+}
+
+/// `head` has seen enough.
+#[test]
+fn a_watch_without_a_reader_ends() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let server = format!("unix:{}", tickr.unix().display());
+    let get = ["get", "--watch", "--interval", "0.01", "--server", &server];
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .args(get)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(watch.stdout.take());
+    let status = watch.wait().expect("the process is ours");
+    assert_eq!(status.code(), Some(0), "{status}");
+    // A pause that nothing waits for is a mistake.
+    let output = run(&["get", "--interval", "1", "--server", &server], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("--interval has no effect without --watch"),
+        "{said}"
+    );
+}
+
+#[test]
 fn much_work_shows_its_progress_on_a_terminal_alone() {
     let database = Database::create();
     let tickr = Tickr::serve(&database);
@@ -189,14 +260,17 @@ fn much_work_shows_its_progress_on_a_terminal_alone() {
         assert_eq!(output.status.code(), Some(0), "{shown}");
         shown
     };
-    let shown = get(1_000_000);
-    assert!(shown.contains("\r50 % of 1000000 tickets"), "{shown}");
+    // More than the server issues at once.
+    let shown = get(1_000_001);
+    assert!(shown.contains("\r50 % of 1000001 tickets"), "{shown}");
     assert!(
-        shown.trim_end().ends_with("\r100 % of 1000000 tickets"),
+        shown.trim_end().ends_with("\r100 % of 1000001 tickets"),
         "{shown}"
     );
     let tickets = std::fs::read_to_string(&file).expect("a file of tickets");
-    assert_eq!(tickets.lines().count(), 1_000_000);
+    let mut tickets: Vec<&str> = tickets.lines().collect();
+    tickets.dedup();
+    assert_eq!(tickets.len(), 1_000_001);
     assert_eq!(get(10), "");
     tickr.stop();
 }
