@@ -6,7 +6,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tickr_simulation::counts::Counts;
 use tickr_simulation::tape::{expand, shrink};
-use tickr_simulation::world::history;
+use tickr_simulation::world::History;
+use tickr_simulation::{node_world, world};
+
+/// Runs a tape in the world that the seed names by its lowest bit.
+fn history(seed: u64, tape: &[u8], traced: bool) -> History {
+    match seed % 2 {
+        0 => world::history(tape, traced),
+        _ => node_world::history(tape, traced),
+    }
+}
 
 #[derive(Default)]
 struct Sum {
@@ -67,7 +76,7 @@ fn search(next: &AtomicU64, stop: &AtomicBool, until: Instant) -> Sum {
     let mut sum = Sum::default();
     while !stop.load(Ordering::Relaxed) && Instant::now() < until {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        let one = history(&expand(seed), false);
+        let one = history(seed, &expand(seed), false);
         sum.histories += 1;
         sum.steps += one.steps;
         sum.advances[one.advances.min(15)] += 1;
@@ -83,16 +92,16 @@ fn search(next: &AtomicU64, stop: &AtomicBool, until: Instant) -> Sum {
 /// Runs the history of one seed, and shows the smallest that breaks the same law.
 fn replay(seed: u64) -> ExitCode {
     let tape = expand(seed);
-    let whole = history(&tape, false);
+    let whole = history(seed, &tape, false);
     let Err(violation) = whole.verdict else {
         println!("seed {seed}: lawful, digest {:016x}", whole.digest);
         return ExitCode::SUCCESS;
     };
     let breaks_it = |tape: &[u8]| {
-        let other = history(tape, false).verdict;
+        let other = history(seed, tape, false).verdict;
         other.is_err_and(|other| other.law == violation.law)
     };
-    let small = history(&shrink(tape, breaks_it), true);
+    let small = history(seed, &shrink(tape, breaks_it), true);
     for line in &small.trace {
         println!("{line}");
     }
