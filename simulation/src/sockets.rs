@@ -576,7 +576,9 @@ impl Net {
         }
         let socket = &mut self.sockets[at];
         let status = answer.status;
-        let early = matches!(kind, Kind::Rejected(_)) || pending.read.is_none();
+        // Whoever waits for a `100 Continue` may never send its body.
+        let refused = pending.request.expects && !pending.continued;
+        let early = matches!(kind, Kind::Rejected(_)) || pending.read.is_none() || refused;
         match (answer.closes, pending.request.closes) {
             (false, true) => return broken("close is answered with close", told),
             (true, false) if !(is_draining || is_spare || early) => {
@@ -810,6 +812,7 @@ impl Io for Kernel<'_, '_> {
         let now = self.net.now;
         let socket = &mut self.net.sockets[at];
         let is_whole = most == bytes.len();
+        cut &= socket.room != Some(most);
         if most > 0 || !socket.blocked {
             socket.took_at = now;
         }
