@@ -180,6 +180,7 @@ impl<'a> World<'a> {
                 counts: Counts::default(),
                 digest: 0,
                 reactions: Vec::new(),
+                told: traced.then(Vec::new),
             },
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -347,6 +348,9 @@ impl<'a> World<'a> {
         let times = self.tape.pick(&[1, 1, 1, 2, 3, 8, 1, 2, 20, 140]);
         let mut bytes = Vec::new();
         let same = (times > 8).then(|| Request::choose(&mut self.tape, &self.manner));
+        if let Some(request) = &same {
+            self.note(|| format!("client {at} sends {times} times {:?}", request.kind));
+        }
         for _ in 0..times {
             let request = match &same {
                 Some(request) => request.clone(),
@@ -359,7 +363,9 @@ impl<'a> World<'a> {
             }
             bytes.extend_from_slice(&request.bytes[..request.head]);
             let body = request.bytes[request.head..].to_vec();
-            self.note(|| format!("client {at} sends {:?}", request.kind));
+            if same.is_none() {
+                self.note(|| format!("client {at} sends {:?}", request.kind));
+            }
             self.net.expect(at, request);
             if fragile && self.tape.chance(160) {
                 self.net.sockets[at].withheld = body;
@@ -957,7 +963,12 @@ impl<'a> World<'a> {
                 verdict: Ok(()),
             };
             let next = node.turn(&mut kernel, &ready, now);
-            kernel.verdict?;
+            let verdict = kernel.verdict;
+            let told = self.net.told.as_mut().map(std::mem::take);
+            for line in told.into_iter().flatten() {
+                self.trace.push(format!("            {line}"));
+            }
+            verdict?;
             node.measure(now);
             own.memory = node.memory();
             let end = node.end(now);

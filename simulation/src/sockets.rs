@@ -219,6 +219,8 @@ pub struct Net {
     pub digest: u64,
     /// Bodies to send and resets to make, which what was written has caused.
     pub reactions: Vec<Reaction>,
+    /// What clients have got, for whoever reads the history.
+    pub told: Option<Vec<String>>,
 }
 
 /// What a client does about what it has got.
@@ -428,7 +430,10 @@ impl Net {
                 let what = &front.request.kind;
                 return broken(
                     "within its time",
-                    format!("client {at} waits for {what:?}, due {due:?} at {now:?}"),
+                    format!(
+                        "client {at} waits for {what:?} and {} more, due {due:?} at {now:?}",
+                        socket.pending.len() - 1
+                    ),
                 );
             }
         }
@@ -508,6 +513,9 @@ impl Net {
             "client {at} gets {} for {:?}",
             answer.status, pending.request.kind
         );
+        if let Some(all) = &mut self.told {
+            all.push(told.clone());
+        }
         let head_only = pending.request.head_only;
         if answer.status != 200 && !head_only && answer.is_problem {
             let said = answer.field("\"status\":", &[',', '}']);
@@ -520,9 +528,13 @@ impl Net {
         {
             return broken("a problem says its status", told);
         }
-        // Whoever waits behind a full pipeline is only looked at now.
-        if let Some(next) = socket.pending.get_mut(limits::PIPELINED_REQUESTS_MAX - 1) {
-            next.read = next.read.map(|_| now);
+        // Whoever waits behind a full pipeline is looked at now at the earliest.
+        let mut places = 0;
+        for next in &mut socket.pending {
+            places += 1 + usize::from(next.request.expects && !next.continued);
+            if places >= limits::PIPELINED_REQUESTS_MAX {
+                next.read = next.read.map(|_| now);
+            }
         }
         socket.answered_at = now;
         socket.active_at = now;
@@ -885,7 +897,10 @@ impl Io for Kernel<'_, '_> {
         let socket = &mut self.net.sockets[at];
         socket.closed = true;
         let is_over = socket.ended && socket.reader.is_between();
-        let takes_nothing = socket.blocked && socket.took_at + limits::WRITE_TIMEOUT <= now;
+        // Whoever was stopped for so long can't know who was to blame.
+        let is_late = self.desk.late_until == now;
+        let takes_nothing = socket.took_at + limits::WRITE_TIMEOUT <= now;
+        let takes_nothing = takes_nothing && (socket.blocked || is_late);
         if socket.told_broken || is_over {
             return;
         }
