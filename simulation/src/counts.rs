@@ -151,13 +151,12 @@ pub const EXPECTED_OF_NODES: &[&str] = &[
     "socket: write reset",
     "socket: write would block",
     "status: closed",
-    "status: degraded",
     "status: draining",
     "status: exhausted",
-    "status: misfit",
     "status: serving",
     "status: unavailable",
     "verdict: compared",
+    "verdict: ready without a database",
 ];
 
 /// Names and how often each was entered.

@@ -523,7 +523,29 @@ impl<'a> World<'a> {
         let Some(process) = self.pick_process(fits) else {
             return Ok(());
         };
+        if self.processes[process].desk.listening && self.tape.chance(128) {
+            let surfaces = [
+                ("GET /status", Kind::Status),
+                ("GET /readyz", Kind::Ready),
+                ("GET /metrics", Kind::Metrics),
+            ];
+            self.wait_at_the_door(process, &surfaces);
+        }
         self.begin_drain(process)
+    }
+
+    /// A client that is to be accepted, and has sent all of this.
+    fn wait_at_the_door(&mut self, process: usize, lines: &[(&str, Kind)]) -> usize {
+        let at = self.connect(process, 0, None, true);
+        let mut bytes = Vec::new();
+        for (line, kind) in lines {
+            let request = Request::plain(line, *kind, &self.manner);
+            bytes.extend_from_slice(&request.bytes);
+            self.net.expect(at, request);
+        }
+        let desk = &mut self.processes[process].desk;
+        self.net.arrive(at, &bytes, desk);
+        at
     }
 
     fn begin_drain(&mut self, process: usize) -> Lawful {
@@ -608,7 +630,14 @@ impl<'a> World<'a> {
         self.server.up = !self.server.up;
         self.sessions.fill(true);
         self.note(|| "the database is down, or up again".to_string());
-        Ok(())
+        match self.tape.chance(96) {
+            true => {
+                let time = self.tape.millis(&[1_100, 300, 30, 2_500]);
+                self.pass(time)?;
+                self.probe_one()
+            }
+            false => Ok(()),
+        }
     }
 
     fn toggle_read_only(&mut self) -> Lawful {
@@ -1080,16 +1109,9 @@ impl<'a> World<'a> {
     }
 
     fn ask_steadily(&mut self, process: usize, lines: &[(&str, Kind)]) -> Lawful {
-        let at = self.connect(process, 0, None, true);
-        let mut bytes = Vec::new();
-        for (line, kind) in lines {
-            let request = Request::plain(line, *kind, &self.manner);
-            bytes.extend_from_slice(&request.bytes);
-            self.net.expect(at, request);
-        }
+        let at = self.wait_at_the_door(process, lines);
         self.net.sockets[at].fin_sent = true;
         let desk = &mut self.processes[process].desk;
-        self.net.arrive(at, &bytes, desk);
         self.net.finish_input(at, desk);
         self.settle(process, Cause::Stimulus)
     }
@@ -1138,6 +1160,9 @@ impl<'a> World<'a> {
             );
             return broken("the verdict is one", text).map(|()| None);
         }
+        if is_ready && gauge("\ntickr_database_up ").as_deref() == Some("0") {
+            self.net.counts.count("verdict: ready without a database");
+        }
         if let Some(create) = find(single)
             && (create.status == 200) != is_ready
         {
@@ -1157,17 +1182,6 @@ impl<'a> World<'a> {
         if turn != own.desk.turns || !own.desk.listening {
             return Ok(());
         }
-        self.net.counts.count(match state.as_str() {
-            "serving" => "status: serving",
-            "degraded" => "status: degraded",
-            "starting" => "status: starting",
-            "unavailable" => "status: unavailable",
-            "closed" => "status: closed",
-            "misfit" => "status: misfit",
-            "exhausted" => "status: exhausted",
-            "draining" => "status: draining",
-            _ => return broken("the verdict is one", format!("/status says {state}")),
-        });
         let Some((is_ready, said, closed)) = self.probe(process)? else {
             return Ok(());
         };
@@ -1280,15 +1294,11 @@ impl<'a> World<'a> {
             }
             if own.desk.listening && !own.stopped {
                 self.single(process)?;
-                let at = self.connect(process, 0, None, true);
-                let mut bytes = Vec::new();
-                for _ in 0..3 {
-                    let request = Request::single(&self.manner);
-                    bytes.extend_from_slice(&request.bytes);
-                    self.net.expect(at, request);
-                }
-                self.net
-                    .arrive(at, &bytes, &mut self.processes[process].desk);
+                let single = Kind::Tickets {
+                    count: 1,
+                    format: Format::Array,
+                };
+                self.wait_at_the_door(process, &[("GET /tickets/create", single); 3]);
             }
             self.processes[process].must_end_well = true;
             self.begin_drain(process)?;

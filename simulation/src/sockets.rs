@@ -33,6 +33,8 @@ pub struct Pending {
     /// The highest base id that had been written to anybody by then.
     floor: u64,
     continued: bool,
+    /// It was read when the process had been told to stop.
+    late: bool,
 }
 
 /// One connection, from both of its ends.
@@ -286,6 +288,7 @@ impl Net {
             read: None,
             floor: 0,
             continued: false,
+            late: false,
         });
     }
 
@@ -620,14 +623,36 @@ impl Net {
             });
         }
         self.counts.count(name_of(kind, status, is_spare));
-        if socket.steady {
-            desk.probed.push((kind, answer.clone()));
-            if kind == Kind::Status && status == 200 {
-                let text = |name| answer.field(name, &['"']).map(str::to_owned);
+        let text = |name| answer.field(name, &['"']).map(str::to_owned);
+        let is_stopping = match (kind, status) {
+            (Kind::Ready, 200) => false,
+            (Kind::Status, 200) if !head_only => {
                 let state = text("\"state\":\"").unwrap_or_default();
-                let detail = answer.field("\"detail\":\"", &['"']).map(str::to_owned);
-                desk.said = Some((desk.turns, state, detail));
+                self.counts.count(match state.as_str() {
+                    "serving" => "status: serving",
+                    "degraded" => "status: degraded",
+                    "starting" => "status: starting",
+                    "unavailable" => "status: unavailable",
+                    "closed" => "status: closed",
+                    "misfit" => "status: misfit",
+                    "exhausted" => "status: exhausted",
+                    "draining" => "status: draining",
+                    _ => return broken("the verdict is one", format!("/status says {state}")),
+                });
+                let is_stopping = state == "draining";
+                if self.sockets[at].steady {
+                    desk.said = Some((desk.turns, state, text("\"detail\":\"")));
+                }
+                is_stopping
             }
+            (Kind::Metrics, 200) => answer.field("\ntickr_ready ", &['\n']) == Some("0"),
+            _ => true,
+        };
+        if pending.late && !is_stopping {
+            return broken("the verdict is one", format!("{told} while it stops"));
+        }
+        if self.sockets[at].steady {
+            desk.probed.push((kind, answer));
         }
         Ok(())
     }
@@ -782,13 +807,14 @@ impl Io for Kernel<'_, '_> {
         socket.taken += most;
         socket.was_read += most as u64;
         socket.active_at = now;
-        let high = self.desk.high;
+        let (high, draining) = (self.desk.high, self.desk.draining);
         for pending in &mut socket.pending {
             if pending.start < socket.was_read {
                 pending.begun = pending.begun.or(Some(now));
             }
             if pending.end <= socket.was_read && pending.read.is_none() {
                 pending.read = Some(now);
+                pending.late = draining;
                 pending.floor = pending.floor.max(high);
             }
         }
@@ -829,7 +855,7 @@ impl Io for Kernel<'_, '_> {
             socket.took_at = now;
         }
         let was_blocked = std::mem::replace(&mut socket.blocked, !is_whole && !cut);
-        if was_blocked && is_whole {
+        if was_blocked && !socket.blocked {
             socket.flows_since = now;
         }
         if let Some(room) = &mut socket.room {
