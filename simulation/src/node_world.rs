@@ -630,9 +630,10 @@ impl<'a> World<'a> {
         self.server.up = !self.server.up;
         self.sessions.fill(true);
         self.note(|| "the database is down, or up again".to_string());
-        match self.tape.chance(96) {
+        match self.tape.chance(160) {
             true => {
-                let time = self.tape.millis(&[1_100, 300, 30, 2_500]);
+                let time = self.tape.millis(&[1_100, 300, 30, 600]);
+                self.come()?;
                 self.pass(time)?;
                 self.probe_one()
             }
