@@ -84,6 +84,7 @@ pub const EXPECTED_OF_NODES: &[&str] = &[
     "client: cut off for not reading",
     "client: gone",
     "client: gone before the answer",
+    "client: gone while it waits",
     "client: half a request",
     "client: half-closed",
     "client: half closed before the answer",

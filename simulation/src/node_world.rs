@@ -1273,8 +1273,35 @@ impl<'a> World<'a> {
             if self.processes[process].desk.high() == high {
                 return broken("everybody serves", format!("process {process} does not"));
             }
+            self.lose_one(process)?;
         }
         self.end_well()
+    }
+
+    /// A client is gone while it waits: what was reserved for it serves the next one.
+    fn lose_one(&mut self, process: usize) -> Lawful {
+        let is_strict = |own: &Process| own.settings.allocator.prefetch.is_zero();
+        if !self.processes.iter().all(is_strict) {
+            return Ok(());
+        }
+        let seven = Kind::Tickets {
+            count: 7,
+            format: Format::Range,
+        };
+        let lines = [("GET /tickets/create/7?format=range", seven)];
+        let before = self.server.row.id;
+        let at = self.wait_at_the_door(process, &lines);
+        self.settle(process, Cause::Stimulus)?;
+        self.net
+            .break_off(at, true, &mut self.processes[process].desk);
+        self.settle(process, Cause::Stimulus)?;
+        self.wait_at_the_door(process, &lines);
+        self.pass(self.processes[process].settings.allocator.timeout)?;
+        self.net.counts.count("client: gone while it waits");
+        match self.server.row.id - before {
+            0..=7 => Ok(()),
+            used => broken("who is gone uses up nothing", format!("{used} for 7")),
+        }
     }
 
     fn single(&mut self, process: usize) -> Lawful {
