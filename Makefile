@@ -139,13 +139,13 @@ deny: ## Check the licences, sources and duplicates of the dependencies
 	.ci/install linker deny
 	cargo deny --locked --config .ci/deny.toml check bans licenses sources
 
-simulate: ## Try the allocator on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
+simulate: ## Try allocators and nodes on virtual time for SIMULATE_SECONDS (60); SIMULATE_SEED repeats
 	.ci/install linker
 	cd simulation && cargo build --release
 	cd simulation && $(foreach name,SIMULATE_SEED SIMULATE_FROM,$(if $($(name)),$(name)=$($(name)))) \
 		SIMULATE_SECONDS=$(SIMULATE_SECONDS) target/release/simulate
 
-simulate-proof: ## Break the allocator in each way of tests/sabotage; the simulator must find each
+simulate-proof: ## Break the core in each way of tests/sabotage; the simulator must find each
 	.ci/install linker
 	.ci/simulate-proof 60
 

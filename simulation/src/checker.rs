@@ -28,7 +28,7 @@ pub fn broken(law: &'static str, detail: impl Into<String>) -> Lawful {
 pub struct Issued(BTreeMap<u64, u64>);
 
 impl Issued {
-    fn add(&mut self, first: u64, last: u64) -> Lawful {
+    pub fn add(&mut self, first: u64, last: u64) -> Lawful {
         if let Some((low, high)) = self.0.range(..=last).next_back()
             && *high >= first
         {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Everything that a search must have entered.
+/// Everything that a search among allocators must have entered.
 pub const EXPECTED: &[&str] = &[
     "answer: exhausted",
     "answer: status",
@@ -78,6 +78,88 @@ pub const EXPECTED: &[&str] = &[
     "closing: read-only",
 ];
 
+/// Everything that a search among nodes must have entered.
+pub const EXPECTED_OF_NODES: &[&str] = &[
+    "client: crowd",
+    "client: cut off for not reading",
+    "client: gone",
+    "client: gone before the answer",
+    "client: gone while it waits",
+    "client: half a request",
+    "client: half-closed",
+    "client: half closed before the answer",
+    "client: hung up",
+    "client: idle for too long",
+    "client: reset",
+    "client: slow reader",
+    "database: connected",
+    "database: misfit",
+    "database: outage",
+    "database: read-only",
+    "database: reserve refused",
+    "database: reserved",
+    "http: 100",
+    "http: 200 batch",
+    "http: 200 live",
+    "http: 200 metrics",
+    "http: 200 options",
+    "http: 200 ready",
+    "http: 200 status",
+    "http: 200 ticket",
+    "http: 400",
+    "http: 401",
+    "http: 404",
+    "http: 405",
+    "http: 408",
+    "http: 413",
+    "http: 414",
+    "http: 417",
+    "http: 431",
+    "http: 501",
+    "http: 503 no ticket",
+    "http: 503 not ready",
+    "http: 503 one connection too many",
+    "http: 503 status",
+    "http: 505",
+    "job: doubled answer",
+    "job: fault after it was done",
+    "job: fault before it was done",
+    "job: hung, then done",
+    "job: late",
+    "job: refused by a full server",
+    "job: rolled back",
+    "operator: close",
+    "operator: open",
+    "process: cannot start",
+    "process: continued",
+    "process: killed",
+    "process: restarted with memory",
+    "process: stopped",
+    "process: stopped by its time-out",
+    "process: stopped when all was answered",
+    "process: told to stop",
+    "process: woken early",
+    "socket: accept aborted",
+    "socket: accept finds no file",
+    "socket: accept interrupted",
+    "socket: cannot be watched",
+    "socket: partial write",
+    "socket: read interrupted",
+    "socket: read reset",
+    "socket: read would block",
+    "socket: short read",
+    "socket: write interrupted",
+    "socket: write reset",
+    "socket: write would block",
+    "status: closed",
+    "status: draining",
+    "status: exhausted",
+    "status: serving",
+    "status: unavailable",
+    "verdict: compared",
+    "verdict: ready without a database",
+];
+
 /// Names and how often each was entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts(pub BTreeMap<&'static str, u64>);
@@ -94,8 +176,8 @@ impl Counts {
     }
 
     /// Expected, and never entered.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self, expected: &[&'static str]) -> Vec<&'static str> {
         let missing = |name: &&&str| !self.0.contains_key(**name);
-        EXPECTED.iter().filter(missing).copied().collect()
+        expected.iter().filter(missing).copied().collect()
     }
 }

@@ -1,9 +1,13 @@
-//! A world on virtual time that tries to make the allocator lie: see `docs/simulation.md`.
+//! A world on virtual time that tries to make the allocator, and the node around it, lie: see `docs/simulation.md`.
 
+pub mod answers;
 pub mod assumptions;
 pub mod checker;
+pub mod clients;
 pub mod counts;
 pub mod database;
 pub mod explorer;
+pub mod node_world;
+pub mod sockets;
 pub mod tape;
 pub mod world;

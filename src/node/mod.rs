@@ -565,7 +565,8 @@ impl Node {
             return;
         };
         client.queued = false;
-        let is_last = self.draining.is_some() || client.spare;
+        // Of a client that takes nothing, nothing is read: more may have come before the stop.
+        let is_last = (self.draining.is_some() && !client.readable) || client.spare;
         let mut has_more = false;
         while client.writable && client.connection.has_output() {
             let output = &mut self.output;

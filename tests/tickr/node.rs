@@ -351,6 +351,31 @@ fn a_stop_answers_every_request_that_came_before_it() {
     assert!(tickets >= 100, "{tickets}");
 }
 
+/// So many answers that the last of them are made only when there is room for them, which is when
+/// the stop has begun.
+#[test]
+fn a_stop_answers_what_waits_behind_a_slow_reader() {
+    let mut world = World::new(10, Duration::ZERO);
+    world.connect(&[&get("/tickets/create").repeat(limits::PIPELINED_REQUESTS_MAX)]);
+    let peer = world.kernel.backlog[0].as_mut().expect("a client");
+    peer.takes.push_back(Ok(1));
+    world.live(MILLISECOND * 10);
+    let id = world.last();
+    world.send(id, &get("/tickets/create"));
+    world.live(MILLISECOND * 10);
+    world.node.drain(world.now);
+    world.live(MILLISECOND * 10);
+    let writable = Change {
+        writable: true,
+        ..Change::default()
+    };
+    world.events.push(Ready::Connection(id, writable));
+    world.live(Duration::from_secs(3));
+    let text = world.text(id);
+    assert_eq!(bodies(&text).len(), limits::PIPELINED_REQUESTS_MAX + 1);
+    assert_eq!(text.matches("Connection: close").count(), 1);
+}
+
 #[test]
 fn a_shortage_of_files_is_waited_through_asleep() {
     let mut world = World::new(10, Duration::ZERO);

@@ -1,19 +1,30 @@
-//! `make simulate`: histories from seeds, as many as fit into the time, on every processor.
+//! `make simulate`: histories from seeds, as many as fit into the time, on every processor. An even
+//! seed is a history of allocators, an odd one of whole nodes.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tickr_simulation::counts::Counts;
+use tickr_simulation::counts::{Counts, EXPECTED, EXPECTED_OF_NODES};
 use tickr_simulation::tape::{expand, shrink};
-use tickr_simulation::world::history;
+use tickr_simulation::world::History;
+use tickr_simulation::{node_world, world};
+
+/// Runs a tape in the world that the seed names by its lowest bit.
+fn history(seed: u64, tape: &[u8], traced: bool) -> History {
+    match seed % 2 {
+        0 => world::history(tape, traced),
+        _ => node_world::history(tape, traced),
+    }
+}
 
 #[derive(Default)]
 struct Sum {
-    histories: u64,
+    /// Among allocators, and among nodes.
+    histories: [u64; 2],
     steps: u64,
     advances: [u64; 16],
-    counts: Counts,
+    counts: [Counts; 2],
     failed: Option<u64>,
 }
 
@@ -38,24 +49,36 @@ fn main() -> ExitCode {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             let part = thread.join().expect("a search ends");
-            sum.histories += part.histories;
             sum.steps += part.steps;
-            sum.counts.add(&part.counts);
+            for world in 0..2 {
+                sum.histories[world] += part.histories[world];
+                sum.counts[world].add(&part.counts[world]);
+            }
             sum.failed = sum.failed.or(part.failed);
             for (all, own) in sum.advances.iter_mut().zip(part.advances) {
                 *all += own;
             }
         }
     });
-    for (name, count) in &sum.counts.0 {
-        println!("{count:>12} {name}");
+    for (world, counts) in ["allocators", "nodes"].iter().zip(&sum.counts) {
+        println!("{world}:");
+        for (name, count) in &counts.0 {
+            println!("{count:>12} {name}");
+        }
     }
     println!("advances until everybody served: {:?}", sum.advances);
-    println!("{} histories, {} steps", sum.histories, sum.steps);
+    let [allocators, nodes] = sum.histories;
+    println!(
+        "{} histories ({allocators} of allocators, {nodes} of nodes), {} steps",
+        allocators + nodes,
+        sum.steps
+    );
     if let Some(seed) = sum.failed {
         return replay(seed);
     }
-    let missing = sum.counts.missing();
+    let [allocators, nodes] = &sum.counts;
+    let mut missing = allocators.missing(EXPECTED);
+    missing.extend(nodes.missing(EXPECTED_OF_NODES));
     if !missing.is_empty() {
         println!("never entered: {missing:?}");
         return ExitCode::FAILURE;
@@ -67,11 +90,14 @@ fn search(next: &AtomicU64, stop: &AtomicBool, until: Instant) -> Sum {
     let mut sum = Sum::default();
     while !stop.load(Ordering::Relaxed) && Instant::now() < until {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        let one = history(&expand(seed), false);
-        sum.histories += 1;
+        let one = history(seed, &expand(seed), false);
+        let world = (seed % 2) as usize;
+        sum.histories[world] += 1;
         sum.steps += one.steps;
-        sum.advances[one.advances.min(15)] += 1;
-        sum.counts.add(&one.counts);
+        if world == 0 {
+            sum.advances[one.advances.min(15)] += 1;
+        }
+        sum.counts[world].add(&one.counts);
         if one.verdict.is_err() {
             sum.failed = Some(seed);
             stop.store(true, Ordering::Relaxed);
@@ -83,16 +109,16 @@ fn search(next: &AtomicU64, stop: &AtomicBool, until: Instant) -> Sum {
 /// Runs the history of one seed, and shows the smallest that breaks the same law.
 fn replay(seed: u64) -> ExitCode {
     let tape = expand(seed);
-    let whole = history(&tape, false);
+    let whole = history(seed, &tape, false);
     let Err(violation) = whole.verdict else {
         println!("seed {seed}: lawful, digest {:016x}", whole.digest);
         return ExitCode::SUCCESS;
     };
     let breaks_it = |tape: &[u8]| {
-        let other = history(tape, false).verdict;
+        let other = history(seed, tape, false).verdict;
         other.is_err_and(|other| other.law == violation.law)
     };
-    let small = history(&shrink(tape, breaks_it), true);
+    let small = history(seed, &shrink(tape, breaks_it), true);
     for line in &small.trace {
         println!("{line}");
     }
