@@ -75,8 +75,8 @@ struct World<'a> {
     numbering: Numbering,
     margin: u64,
     lease: Duration,
-    /// Closing a row on a read-only server is an error, not 0 rows.
-    says_read_only: bool,
+    /// The user of the processes may write to a read-only server.
+    privileged: bool,
     /// Of 256 jobs, so many go wrong.
     weather: u16,
     servers: Vec<Server>,
@@ -84,6 +84,8 @@ struct World<'a> {
     /// What was opened elsewhere begins there.
     limits: Vec<Option<u64>>,
     primary: usize,
+    /// Where new connections are led.
+    name: usize,
     reserved_high: u64,
     newest: Epoch,
     sessions: Vec<Session>,
@@ -108,6 +110,8 @@ enum Due {
     Answer(Answer),
     Wake(usize, u64),
     Operate(u64),
+    /// The name is pointed to this server, if it is still the primary.
+    Name(usize),
 }
 
 impl<'a> World<'a> {
@@ -136,7 +140,7 @@ impl<'a> World<'a> {
             numbering,
             margin: tape.pick(&[10, 100, 1]),
             lease,
-            says_read_only: tape.chance(128),
+            privileged: !tape.chance(128),
             weather: tape.pick(&[0, 4, 16, 48, 96]),
             servers: (0..count)
                 .map(|index| Server::new(index, row, lease, now))
@@ -144,6 +148,7 @@ impl<'a> World<'a> {
             stale: vec![Stale::default(); count],
             limits: vec![None; count],
             primary: 0,
+            name: 0,
             reserved_high: 1,
             newest: epoch,
             sessions: Vec::new(),
@@ -247,6 +252,12 @@ impl<'a> World<'a> {
             Due::Execute(flight) => self.on_execute(flight),
             Due::ReadBack(flight, last) => self.on_read_back(flight, last),
             Due::Operate(id) => self.on_operate(id),
+            Due::Name(server) => {
+                if server == self.primary {
+                    self.point_the_name();
+                }
+                Ok(())
+            }
             Due::Answer(answer) => {
                 let own = &mut self.processes[answer.process];
                 if own.incarnation != answer.incarnation || !own.alive {

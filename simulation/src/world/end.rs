@@ -15,13 +15,15 @@ impl World<'_> {
         self.note(|| "faults end".to_string());
         self.operators.clear();
         for server in 0..self.servers.len() {
-            if server != self.primary {
+            // Whoever still is on a read-only one must leave by himself.
+            if server != self.primary && !self.servers[server].read_only {
                 self.fence(server);
             }
             self.servers[server].up = true;
             self.servers[server].misfit = None;
         }
         self.servers[self.primary].read_only = false;
+        self.point_the_name();
         // What hangs comes back.
         for (key, due) in std::mem::take(&mut self.agenda) {
             let at = match due {

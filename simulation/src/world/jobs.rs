@@ -15,6 +15,8 @@ use crate::checker::{Lawful, broken};
 pub(super) struct Session {
     pub(super) server: usize,
     pub(super) dead: bool,
+    /// The name led there.
+    pub(super) by_name: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Flight {
     pub(super) session: Option<usize>,
     pub(super) job: Job,
     pub(super) fate: Fate,
+    /// The server takes no writes from this user.
+    pub(super) refused: bool,
     /// Nobody hears of it any more.
     pub(super) silent: bool,
 }
@@ -81,6 +85,7 @@ impl World<'_> {
             session,
             job,
             fate,
+            refused: false,
             silent: fate.gives_up.is_some(),
         };
         if let Some(after) = fate.gives_up {
@@ -197,7 +202,7 @@ impl World<'_> {
         fate
     }
 
-    pub(super) fn on_execute(&mut self, flight: Flight) -> Lawful {
+    pub(super) fn on_execute(&mut self, mut flight: Flight) -> Lawful {
         let now = self.now;
         let own = &self.processes[flight.process];
         let is_current = own.incarnation == flight.incarnation;
@@ -214,16 +219,18 @@ impl World<'_> {
         let Some(session) = flight.session else {
             return self.answer(flight, Err(Fault::new(FaultKind::Lost, "no session")));
         };
-        let Session { server, dead } = self.sessions[session];
+        let Session {
+            server,
+            dead,
+            by_name,
+        } = self.sessions[session];
         if dead || !self.servers[server].up || self.servers[server].fenced {
             return self.answer(
                 flight,
                 Err(Fault::new(FaultKind::Lost, "the session is dead")),
             );
         }
-        if server != self.primary {
-            self.doubt(flight.process);
-        }
+        self.doubt_astray(flight.process, server, by_name);
         if let Some(kind) = self.servers[server].misfit {
             return self.answer(flight, Err(Fault::new(kind, "")));
         }
@@ -231,6 +238,8 @@ impl World<'_> {
             return self.answer(flight, Err(Fault::new(FaultKind::Lost, "")));
         }
         let mut last = None;
+        let changes = matches!(flight.job.task, Task::Reserve { .. } | Task::Close { .. });
+        flight.refused = changes && self.servers[server].refuses_writes(self.privileged);
         match flight.job.task {
             Task::Connect { .. } | Task::Read => self.counts.count("database: read"),
             Task::Reserve {
@@ -271,9 +280,7 @@ impl World<'_> {
                     }
                 }
             }
-            Task::Close { .. } if self.servers[server].read_only && self.says_read_only => {
-                return self.answer(flight, Err(Fault::new(FaultKind::ReadOnly, "")));
-            }
+            Task::Close { .. } if flight.refused => {}
             Task::Close { memory } => {
                 let closed = self.servers[server].close(&memory, now);
                 self.counts.count(match closed {
@@ -295,10 +302,9 @@ impl World<'_> {
         if let Some(kind) = flight.fate.fault.filter(|_| !flight.fate.executes) {
             return self.answer(flight, Err(Fault::new(kind, "")));
         }
-        let server = flight.fate.lands_on.unwrap_or(self.primary);
-        if server != self.primary {
-            self.doubt(flight.process);
-        }
+        let by_name = flight.fate.lands_on.is_none();
+        let server = flight.fate.lands_on.unwrap_or(self.name);
+        self.doubt_astray(flight.process, server, by_name);
         let own = &self.servers[server];
         if !own.up || own.fenced {
             return self.answer(flight, Err(Fault::new(FaultKind::Unreachable, "down")));
@@ -311,6 +317,7 @@ impl World<'_> {
         self.sessions.push(Session {
             server,
             dead: false,
+            by_name,
         });
         let found = Found::Connected {
             view: self.servers[server].view(),
@@ -326,9 +333,13 @@ impl World<'_> {
 
     pub(super) fn on_read_back(&mut self, flight: Flight, last: Option<u64>) -> Lawful {
         let session = flight.session.expect("it was executed");
-        let Session { server, dead } = self.sessions[session];
+        let Session { server, dead, .. } = self.sessions[session];
         if dead {
             return self.answer(flight, Err(Fault::new(FaultKind::Lost, "the session died")));
+        }
+        if flight.refused && !self.servers[server].read_only {
+            // It takes writes by now.
+            return self.answer(flight, Err(Fault::new(FaultKind::ReadOnly, "")));
         }
         let view = self.servers[server].view();
         let found = match (&flight.job.task, last) {
@@ -439,6 +450,15 @@ impl World<'_> {
     pub(super) fn doubt(&mut self, process: usize) {
         let own = &mut self.processes[process];
         own.clean = own.clean.map(|_| self.now);
+    }
+
+    /// So for who is on another server than the primary, unless that is a read-only one while the
+    /// name leads to the primary: there it must not stay.
+    fn doubt_astray(&mut self, process: usize, server: usize, by_name: bool) {
+        let must_leave = self.servers[server].read_only && by_name && self.name == self.primary;
+        if server != self.primary && !must_leave {
+            self.doubt(process);
+        }
     }
 
     pub(super) fn clean(&self) -> [Option<Moment>; 4] {

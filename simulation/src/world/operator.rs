@@ -7,7 +7,7 @@ use tickr::counter::Epoch;
 use super::{Due, SECOND, World};
 use crate::assumptions::{self, Stale};
 use crate::checker::Lawful;
-use crate::database::{Owned, Row};
+use crate::database::{Owned, Row, is_still_closed};
 
 pub(super) struct Operator {
     pub(super) id: u64,
@@ -41,6 +41,8 @@ impl World<'_> {
     }
 
     pub(super) fn begin_advance(&mut self, honest: bool) {
+        // As the runbook says, so that the processes can tell what they remember.
+        self.point_the_name();
         let id = self.sequence;
         self.operators.push(Operator {
             id,
@@ -77,10 +79,11 @@ impl World<'_> {
         match operator.phase {
             Phase::Close => {
                 let own = &mut self.servers[server];
-                if !own.close_for_operator(now) {
+                if own.read_only {
                     self.counts.count("operator: interrupted");
                     return Ok(());
                 }
+                own.close_by_hand(now);
                 operator.closed = own.row.epoch;
                 operator.phase = Phase::Read;
                 self.counts.count("operator: close");
@@ -96,11 +99,16 @@ impl World<'_> {
                     self.counts.count("operator: open refused");
                     self.note(|| "the row is not as it was read".to_string());
                     let row = self.servers[server].row;
-                    let others = row.owner != Owned::Closed || row.epoch != operator.closed;
+                    let kept = is_still_closed(operator.closed, row.epoch);
+                    let others = row.owner != Owned::Closed || !kept;
                     if others || self.servers[server].read_only {
                         return Ok(());
                     }
-                    operator.phase = Phase::Read;
+                    // Under another epoch it is another closing, which is waited for anew.
+                    operator.phase = match row.epoch == read.epoch {
+                        true => Phase::Read,
+                        false => Phase::Close,
+                    };
                     self.plan(now + Duration::from_millis(50), Due::Operate(id));
                 } else {
                     return Ok(());
@@ -123,7 +131,8 @@ impl World<'_> {
             past = least;
         }
         let start = read.id.max(read.mark).max(past) + self.margin;
-        if start > self.numbering.last_base() || read.epoch != operator.closed {
+        let kept = is_still_closed(operator.closed, read.epoch);
+        if start > self.numbering.last_base() || !kept {
             return false;
         }
         let tag = self.next_tag;

@@ -1,13 +1,14 @@
 //! What happens to the servers: fail-overs, restores, rejoins, outages, and old programs.
 
-use tickr::counter::Epoch;
+use std::time::Duration;
+
 use tickr::fault::FaultKind;
 use tickr::moment::Moment;
 
-use super::World;
+use super::{Due, World};
 use crate::assumptions::{self, Stale};
 use crate::checker::Lawful;
-use crate::database::{Commit, Owned, Row, Server};
+use crate::database::{Commit, Server};
 
 impl World<'_> {
     pub(super) fn fail_over(&mut self) -> Lawful {
@@ -38,10 +39,22 @@ impl World<'_> {
         let new = &mut self.servers[to];
         (new.read_only, new.fenced, new.up) = (false, false, true);
         self.primary = to;
-        match choice % 4 {
+        match choice % 5 {
             0 | 1 => self.fence(from),
-            2 => self.servers[from].read_only = true,
+            2 | 3 => {
+                self.counts.count("database: demoted with its sessions");
+                self.servers[from].read_only = true;
+            }
             _ => self.counts.count("database: split brain"),
+        }
+        let late = [0, 0, 0, 250, 1_100, 4_000, 12_000][usize::from(choice / 5) % 7];
+        match late {
+            0 => self.point_the_name(),
+            _ => {
+                self.counts.count("database: the name follows late");
+                let at = self.now + Duration::from_millis(late);
+                self.plan(at, Due::Name(to));
+            }
         }
         self.note_stale(to, &before, clean);
         self.begin_anew();
@@ -50,6 +63,17 @@ impl World<'_> {
         }
         let row = self.servers[to].row;
         self.note(|| format!("fail-over from {from} to {to}, choice {choice}: {row:?}"));
+    }
+
+    /// The name of the database leads to the primary.
+    pub(super) fn point_the_name(&mut self) {
+        if self.name != self.primary {
+            self.name = self.primary;
+            self.note(|| "the name leads to the primary".to_string());
+            for process in 0..self.processes.len() {
+                self.doubt(process);
+            }
+        }
     }
 
     pub(super) fn restore(&mut self) -> Lawful {
@@ -86,7 +110,12 @@ impl World<'_> {
         let log = self.servers[primary].log.clone();
         let lag = self.tape.pick(&[0usize, 1, 5]);
         let length = log.len().saturating_sub(lag).max(1);
+        let sessions = self.sessions.clone();
         self.overwrite(server, log[..length].to_vec());
+        if self.tape.chance(128) {
+            // It was neither stopped nor copied.
+            self.sessions = sessions;
+        }
         self.servers[server].read_only = true;
         self.servers[server].fenced = false;
         self.note(|| format!("server {server} rejoins"));
@@ -182,16 +211,15 @@ impl World<'_> {
             return Ok(());
         }
         self.counts.count("database: old program");
+        let counts_up = !self.tape.chance(64);
         let now = self.now;
         let server = &mut self.servers[self.primary];
-        server.row = Row {
-            id: server.row.id + 1,
-            mark: 0,
-            owner: Owned::Nobody,
-            epoch: Epoch::default(),
+        // In the original's table `id` counts up; else it is 0 where that is no error.
+        let id = match counts_up {
+            true => server.row.id + 1,
+            false => 0,
         };
-        let row = server.row;
-        server.log.push(Commit { row, at: now });
+        server.replace(id, now);
         self.note(|| "an old program replaces the row".to_string());
         Ok(())
     }
