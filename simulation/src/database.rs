@@ -147,7 +147,8 @@ impl Server {
 
     /// What an operator does last: `sql/open.sql`, if the row still is as it was read.
     pub fn open(&mut self, read: Row, id: u64, tag: u64, now: Moment) -> bool {
-        if self.row != read || read.owner != Owned::Closed || self.read_only {
+        let owner = Owned::Closed;
+        if self.row != (Row { owner, ..read }) || self.read_only {
             return false;
         }
         let number = read.epoch.number + 1;
