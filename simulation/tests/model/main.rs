@@ -1,6 +1,6 @@
 //! The modelled MySQL of the simulator, held against real servers: the same random statements, by
 //! the shipped code of `tickr::database` and by other programs, must get the same answers and leave
-//! the same row. `MODEL_SEED` repeats a run; `MODEL_HISTORIES` (100) says how long it is.
+//! the same row. `MODEL_SEED` repeats a run; `MODEL_HISTORIES` (50) says how long it is.
 //!
 //! What the simulator proves, it proves for `simulation/src/database.rs`; here that is tested.
 
@@ -22,7 +22,7 @@ fn number(name: &str) -> Option<u64> {
 fn seeds(per_hundred: u64) -> std::ops::Range<u64> {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH);
     let first = number("MODEL_SEED").unwrap_or_else(|| clock().map_or(1, |time| time.as_secs()));
-    let histories = number("MODEL_HISTORIES").unwrap_or(100);
+    let histories = number("MODEL_HISTORIES").unwrap_or(50);
     first..first + (histories * per_hundred).div_ceil(100)
 }
 

@@ -8,6 +8,7 @@ use tickr::database::schema;
 use tickr::database::session::Session;
 use tickr::fault::{Fault, FaultKind};
 use tickr::moment::Moment;
+use tickr::ticket::COUNTER_SEED;
 use tickr_simulation::database::{Owned, Row, Server, is_still_closed};
 use tickr_simulation::tape::Tape;
 
@@ -16,6 +17,8 @@ use crate::site::{ORIGINAL, OURS, Site, numbering, place};
 /// Or how the model differs.
 pub(crate) type Checked<T = ()> = Result<T, String>;
 
+/// Nothing here depends on the time.
+const NOW: Moment = Moment::from_nanos(0);
 /// What an old program sends.
 const REPLACE: &str = "REPLACE INTO {table} (stub) VALUES ('a')";
 /// `ER_NO_DEFAULT_FOR_FIELD` of the MySQL Server Error Message Reference.
@@ -70,7 +73,7 @@ impl<'a> Play<'a> {
         };
         let models = (0..site.count()).map(|index| {
             let lease = Duration::ZERO;
-            Server::new(index, row, lease, Moment::default())
+            Server::new(index, row, lease, NOW)
         });
         Play {
             models: models.collect(),
@@ -97,6 +100,10 @@ impl<'a> Play<'a> {
             }
             self.site.run(server, &["SET GLOBAL read_only = 0"]);
             self.write(server, row);
+            if self.name == ORIGINAL {
+                let table = format!("ALTER TABLE {ORIGINAL}.tickets AUTO_INCREMENT = 1");
+                self.site.run(server, &[&table]);
+            }
         }
         if self.site.count() > 1 {
             self.site.run(0, &["RESET MASTER"]);
@@ -113,7 +120,8 @@ impl<'a> Play<'a> {
         match self.tape.byte() % 64 {
             0..56 => self.simple_step(),
             56..58 => self.race(),
-            58 => self.advance(),
+            // Each takes a second.
+            58 if self.site.count() > 1 || self.tape.chance(48) => self.advance(),
             _ if self.site.count() == 1 => self.simple_step(),
             59..62 => self.fail_over(),
             _ => self.lag_or_follow(),
@@ -266,7 +274,7 @@ impl<'a> Play<'a> {
             let server = &self.models[link.server];
             server.refuses_writes(link.privileged)
         };
-        let (server, now) = (&mut self.models[link.server], Moment::default());
+        let (server, now) = (&mut self.models[link.server], NOW);
         match *task {
             Task::Reserve {
                 count,
@@ -328,13 +336,15 @@ impl<'a> Play<'a> {
         let set = set(&table, &back);
         let connection = link.session.connection();
         let site = &mut *self.site;
-        let said = std::thread::scope(|scope| {
+        let (said, early) = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| said(ask(&mut link.session, &task)));
             let waits = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'";
             let waited = site.wait(|site| {
                 let (_, waits): (String, u64) = site.ask(server, waits).expect("it is counted");
                 Ok(waits == 1 || waiting.is_finished())
             });
+            // A condition that no row can meet is not worth a wait.
+            let early = waiting.is_finished();
             match kills {
                 true => {
                     site.kill(server, connection);
@@ -346,15 +356,23 @@ impl<'a> Play<'a> {
                 }
             }
             let said = waiting.join().expect("it ends");
-            waited.map(|()| said)
+            waited.map(|()| (said, early))
         })?;
         self.note(format!(
             "connection {at}: {task:?} waits; killed: {kills}, else {back:?}"
         ));
+        if early {
+            let expected = self.expect(at, &task);
+            if !kills {
+                self.models[server].set(back, NOW);
+            }
+            self.links[at].as_mut().expect("it is open").killed |= kills;
+            return self.compare(at, expected, said);
+        }
         // In the original's table the key moves, and who has waited for it may be rolled back.
         let is_rolled_back = self.name == ORIGINAL && said == Said::Fault(FaultKind::Deadlock);
         if !kills {
-            self.models[server].set(back, Moment::default());
+            self.models[server].set(back, NOW);
         }
         let expected = match kills {
             true => Said::Fault(FaultKind::Lost),
@@ -377,7 +395,7 @@ impl<'a> Play<'a> {
         self.note(format!("set back to {row:?}"));
         let set = set(&format!("{}.tickets", self.name), &row);
         self.site.run(self.primary, &[&set]);
-        self.models[self.primary].set(row, Moment::default());
+        self.models[self.primary].set(row, NOW);
         self.same_rows()
     }
 
@@ -388,17 +406,16 @@ impl<'a> Play<'a> {
         let table = format!("{}.tickets", self.name);
         let replace = REPLACE.replace("{table}", &table);
         let done = self.site.change(0, mode, &replace);
-        let own = &mut self.models[0];
         let expected = match (self.name == ORIGINAL, strict) {
             (true, _) => {
                 // What it counts is its own matter.
                 let id = self.site.row(0, self.name).id;
-                self.models[0].replace(id, Moment::default());
+                self.models[0].replace(id, NOW);
                 None
             }
             (false, true) => Some(NO_DEFAULT),
             (false, false) => {
-                self.models[0].replace(0, Moment::default());
+                self.models[0].replace(0, NOW);
                 None
             }
         };
@@ -425,7 +442,7 @@ impl<'a> Play<'a> {
             self.primary,
             &[&self.statement(include_str!("../../../sql/close_by_hand.sql"))],
         );
-        self.models[self.primary].close_by_hand(Moment::default());
+        self.models[self.primary].close_by_hand(NOW);
         self.same_rows()
     }
 
@@ -454,7 +471,7 @@ impl<'a> Play<'a> {
             statement = statement.replacen('?', &value, 1);
         }
         let done = self.site.change(0, "", &statement);
-        let opened = self.models[0].open(read, id, tag, Moment::default());
+        let opened = self.models[0].open(read, id, tag, NOW);
         match done == Ok(u64::from(opened)) {
             true => self.same_rows(),
             false => Err(format!("it got {done:?}; the model opens it: {opened}")),
@@ -466,7 +483,7 @@ impl<'a> Play<'a> {
         let settings = self.site.settings(0, self.name, true);
         let created = schema::create(&settings, &numbering(), Duration::ZERO);
         let tag = self.site.row(0, self.name).epoch.tag;
-        let opened = self.models[0].open_new(tag, Moment::default());
+        let opened = self.models[0].open_new(tag, NOW);
         match created {
             Ok(created) if created.opened == opened => self.same_rows(),
             other => Err(format!("{other:?}; the model opens it: {opened}")),
@@ -500,7 +517,7 @@ impl<'a> Play<'a> {
                 found = self.models[server].view();
             } else if text.starts_with("closed; waiting") {
                 if found.owner != Owner::Closed {
-                    self.models[server].close_by_hand(Moment::default());
+                    self.models[server].close_by_hand(NOW);
                 }
                 closed = self.models[server].row;
             } else if text.contains("starting over") {
@@ -520,7 +537,7 @@ impl<'a> Play<'a> {
         differs?;
         let model = &self.models[server];
         let row = model.row;
-        let target = row.id.max(row.mark).max(least.unwrap_or(0));
+        let target = row.id.max(row.mark).max(least.unwrap_or(COUNTER_SEED));
         let target = target.checked_add(margin);
         let target = target.filter(|target| *target < numbering().last_base());
         let is_right = match &advanced {
@@ -533,7 +550,7 @@ impl<'a> Play<'a> {
                 let number = row.epoch.number + 1;
                 let model = &mut self.models[server];
                 let target = target.unwrap_or(0);
-                kept && model.open(row, target, tag, Moment::default())
+                kept && model.open(row, target, tag, NOW)
                     && (advanced.counter, advanced.epoch) == (target, number)
             }
             Err(fault) => match fault.kind {
