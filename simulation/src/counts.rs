@@ -40,6 +40,7 @@ pub const EXPECTED: &[&str] = &[
     "event: misfit",
     "event: opened",
     "event: unavailable",
+    "job: answered after a change of the row",
     "job: doubled answer",
     "job: fault before it was done",
     "job: fault after it was done",

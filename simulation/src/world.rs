@@ -79,6 +79,8 @@ struct World<'a> {
     privileged: bool,
     /// Of 256 jobs, so many go wrong.
     weather: u16,
+    /// The answers to reservations that go out now take a while.
+    slow: bool,
     servers: Vec<Server>,
     stale: Vec<Stale>,
     /// What was opened elsewhere begins there.
@@ -141,6 +143,7 @@ impl<'a> World<'a> {
             margin: tape.pick(&[10, 100, 1]),
             lease,
             privileged: !tape.chance(128),
+            slow: false,
             weather: tape.pick(&[0, 4, 16, 48, 96]),
             servers: (0..count)
                 .map(|index| Server::new(index, row, lease, now))

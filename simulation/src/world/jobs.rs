@@ -116,6 +116,14 @@ impl World<'_> {
             gives_up: None,
             lands_on: None,
         };
+        if self.slow && matches!(job.task, Task::Reserve { .. }) {
+            self.counts.count("job: answered after a change of the row");
+            fate.answer_after += self.tape.millis(&[1_500, 700, 2_600]);
+            let own = &mut self.processes[process];
+            own.clean = None;
+            own.troubled.push(job.id);
+            return fate;
+        }
         if self.calm || self.weather == 0 || !self.tape.chance(self.weather) {
             return fate;
         }

@@ -192,6 +192,13 @@ impl World<'_> {
 
     pub(super) fn toggle_read_only(&mut self) -> Lawful {
         self.counts.count("database: read-only");
+        if self.tape.chance(96) {
+            // What was committed before is answered after, perhaps when it is writable again.
+            self.slow = true;
+            self.requests()?;
+            self.pass(Duration::from_millis(1))?;
+            self.slow = false;
+        }
         let server = &mut self.servers[self.primary];
         server.read_only = !server.read_only;
         self.note(|| "the primary is made read-only, or writable".to_string());

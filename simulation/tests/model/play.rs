@@ -453,7 +453,9 @@ impl<'a> Play<'a> {
         }
         self.tags += 1;
         let (read, tag) = (self.read, self.tags);
+        // As an `advance` checks, there is room above it.
         let id = read.id.max(read.mark).saturating_add(3);
+        let id = id.min(numbering().last_base() - 1);
         let number = read.epoch.number + 1;
         self.note(format!("opened at {id} if it is {read:?}"));
         let mut statement = self.statement(include_str!("../../../sql/open.sql"));
