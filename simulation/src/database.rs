@@ -6,6 +6,7 @@ use std::time::Duration;
 use tickr::counter::{Epoch, Memory, Owner, View};
 use tickr::fault::FaultKind;
 use tickr::moment::Moment;
+use tickr::ticket::COUNTER_SEED;
 
 /// The column `owner`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +31,12 @@ impl Row {
         let tag_differs = self.epoch.number == memory.epoch.number && self.epoch != memory.epoch;
         self.epoch.number < memory.epoch.number || tag_differs || self.id < memory.id
     }
+}
+
+/// Whether an `advance` that has closed a row under `closed` may go on under this epoch: those who
+/// remember a newer one raise it as they raise the mark, and leave it without a tag.
+pub fn is_still_closed(closed: Epoch, epoch: Epoch) -> bool {
+    epoch == closed || (epoch.tag == 0 && epoch.number >= closed.number)
 }
 
 /// A commit: the row that it left, and when.
@@ -94,7 +101,12 @@ impl Server {
         }
     }
 
-    /// `UPDATE … SET id = id + ? WHERE …`: the new id, or `None` for 0 rows.
+    /// Whether a statement that changes rows is an error (1290), also if it would match none.
+    pub fn refuses_writes(&self, privileged: bool) -> bool {
+        self.read_only && !privileged
+    }
+
+    /// `sql/reserve.sql`: the new id, or `None` for 0 rows.
     pub fn reserve(
         &mut self,
         count: u64,
@@ -103,48 +115,86 @@ impl Server {
         last_base: u64,
         now: Moment,
     ) -> Option<u64> {
-        let fits = self.row.id.checked_add(count)? <= last_base;
+        let id = self.row.id.checked_add(count)?;
+        let fits = id <= last_base;
         if !(fits && self.row.id >= floor && self.row.epoch == epoch && self.is_open()) {
             return None;
         }
-        self.row.id += count;
-        self.commit(now);
-        Some(self.row.id)
+        self.change(Row { id, ..self.row }, now);
+        Some(id)
     }
 
-    /// `UPDATE … SET mark = GREATEST(mark, ?, id + 1) WHERE` the row is behind.
+    /// `sql/close.sql`, by a user who may write (to a read-only server: who is privileged).
     pub fn close(&mut self, memory: &Memory, now: Moment) -> bool {
-        let closes = self.row.is_behind(memory) && !self.read_only;
+        let closes = self.row.is_behind(memory);
         if closes {
-            self.row.mark = self.row.mark.max(memory.id).max(self.row.id + 1);
-            self.commit(now);
+            let mut row = self.row;
+            row.mark = row.mark.max(memory.id).max(row.id.saturating_add(1));
+            if row.epoch.number < memory.epoch.number {
+                let number = memory.epoch.number;
+                row.epoch = Epoch { number, tag: 0 };
+            }
+            self.change(row, now);
         }
         closes
     }
 
-    /// What an operator does first: `UPDATE … SET owner = 'closed'`.
-    pub fn close_for_operator(&mut self, now: Moment) -> bool {
-        if !self.read_only {
-            self.row.owner = Owned::Closed;
-            self.commit(now);
-        }
-        !self.read_only
+    /// What an operator does first: `sql/close_by_hand.sql`.
+    pub fn close_by_hand(&mut self, now: Moment) {
+        let owner = Owned::Closed;
+        self.change(Row { owner, ..self.row }, now);
     }
 
-    /// What an operator does last: opens the row, if it still is as it was read.
+    /// What an operator does last: `sql/open.sql`, if the row still is as it was read.
     pub fn open(&mut self, read: Row, id: u64, tag: u64, now: Moment) -> bool {
-        if self.row != read || read.owner != Owned::Closed || self.read_only {
+        let owner = Owned::Closed;
+        if self.row != (Row { owner, ..read }) || self.read_only {
             return false;
         }
         let number = read.epoch.number + 1;
-        self.row = Row {
+        let opened = Row {
             id,
             mark: read.mark,
             owner: Owned::By(self.index),
             epoch: Epoch { number, tag },
         };
-        self.commit(now);
+        self.change(opened, now);
         true
+    }
+
+    /// `tickr db create` on a table that is there: `sql/open_new.sql`.
+    pub fn open_new(&mut self, tag: u64, now: Moment) -> bool {
+        let Row { id, mark, .. } = self.row;
+        let never = self.row.owner == Owned::Nobody && self.row.epoch == Epoch::default();
+        let opens = never && mark == 0 && id >= COUNTER_SEED;
+        if opens {
+            let (owner, epoch) = (Owned::By(self.index), Epoch { number: 1, tag });
+            let opened = Row {
+                owner,
+                epoch,
+                ..self.row
+            };
+            self.change(opened, now);
+        }
+        opens
+    }
+
+    /// An old program's `REPLACE INTO tickets (stub) VALUES ('a')`. In the original's table `id`
+    /// counts up; in this version's it has no default, which is an error to a strict session.
+    pub fn replace(&mut self, id: u64, now: Moment) {
+        let (mark, owner, epoch) = (0, Owned::Nobody, Epoch::default());
+        let replaced = Row {
+            id,
+            mark,
+            owner,
+            epoch,
+        };
+        self.change(replaced, now);
+    }
+
+    /// Somebody sets the row.
+    pub fn set(&mut self, row: Row, now: Moment) {
+        self.change(row, now);
     }
 
     /// The row as it was at that moment.
@@ -153,8 +203,11 @@ impl Server {
         commit.unwrap_or(&self.log[0]).row
     }
 
-    fn commit(&mut self, now: Moment) {
-        let row = self.row;
-        self.log.push(Commit { row, at: now });
+    /// An update that changes nothing is no commit.
+    fn change(&mut self, row: Row, at: Moment) {
+        if self.row != row {
+            self.row = row;
+            self.log.push(Commit { row, at });
+        }
     }
 }

@@ -20,7 +20,7 @@ use tickr::moment::{Moment, Next};
 use tickr::ticket::Numbering;
 
 use crate::assumptions;
-use crate::database::{Owned, Row, Server};
+use crate::database::{Owned, Row, Server, is_still_closed};
 
 const LEASE: Duration = Duration::from_secs(2);
 const MARGIN: u64 = 2;
@@ -357,7 +357,7 @@ impl State {
             }
             Step::OperatorCloses => {
                 let (now, primary) = (self.now, self.primary);
-                self.servers[primary].close_for_operator(now);
+                self.servers[primary].close_by_hand(now);
                 self.operator = Some((self.servers[primary].row.epoch, now));
                 Ok(())
             }
@@ -400,7 +400,7 @@ impl State {
         let (closed, _) = self.operator.take().expect("it has closed");
         let primary = self.primary;
         let read = self.servers[primary].row;
-        if read.epoch != closed {
+        if !is_still_closed(closed, read.epoch) {
             return;
         }
         let issued = self.issued.iter().map(|(_, last)| *last).max();
@@ -461,7 +461,9 @@ impl State {
                 self.reserved_high = self.reserved_high.max(last.unwrap_or(0));
             }
             Task::Close { memory } => {
-                own.close(&memory, now);
+                if !own.refuses_writes(false) {
+                    own.close(&memory, now);
+                }
             }
             Task::Connect { .. } | Task::Read => {}
         }

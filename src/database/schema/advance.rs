@@ -184,7 +184,9 @@ impl Opening {
 
     /// Where the row is opened, if there is room.
     fn target(&self, view: &View) -> Result<u64, Fault> {
-        let highest = view.id.max(view.mark).max(self.least);
+        // An old program's `REPLACE` can leave a counter of 0.
+        let least = self.least.max(COUNTER_SEED);
+        let highest = view.id.max(view.mark).max(least);
         highest
             .checked_add(self.margin)
             .filter(|&target| target < self.numbering.last_base())
