@@ -212,6 +212,11 @@ impl Stock {
         Some(newest.asked)
     }
 
+    /// When the newest reservation went out that is in flight, late or not.
+    pub(super) fn last_asked(&self) -> Option<Moment> {
+        self.flights.last().map(|flight| flight.asked)
+    }
+
     /// Given the counter of the database, the last base id that was issued, by whichever process:
     /// what this one holds does not count.
     pub(super) fn last_issued(&self, counter: u64) -> u64 {

@@ -552,6 +552,70 @@ fn only_a_reservation_proves_that_reservations_work() {
 }
 
 #[test]
+fn while_commits_hang_few_numbers_are_risked_and_a_session_is_left_to_read() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let mut hanging: Vec<(Job, Moment)> = Vec::new();
+    let (mut probes, mut reads) = (0, 0);
+    for _ in 0..400 {
+        world.pass(50 * MILLISECOND);
+        for job in world.take_jobs() {
+            match job.task {
+                Task::Reserve { .. } => hanging.push((job, world.now)),
+                _ => {
+                    reads += usize::from(job.task == Task::Read);
+                    let found = world.perform(&job);
+                    world.answer(&job, found);
+                }
+            }
+        }
+        // As a session does, after twice the time-out.
+        let over = |(_, asked): &(Job, Moment)| *asked + 2 * SECOND <= world.now;
+        let (ended, hangs) = hanging.into_iter().partition(over);
+        hanging = hangs;
+        for (job, _) in ended as Vec<(Job, Moment)> {
+            probes += 1;
+            world.answer(&job, Err(Fault::new(FaultKind::TimedOut, "")));
+        }
+    }
+    assert!((8..=12).contains(&probes), "{probes} in 20 s");
+    assert!(reads >= 15, "{reads} in 20 s");
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Unavailable(_)
+    ));
+    world.jobs = hanging.into_iter().map(|(job, _)| job).collect();
+    world.live(SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
+fn a_connection_that_cannot_be_ended_keeps_its_place_in_the_pool() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let jobs = world.take_jobs();
+    world.answer(&jobs[0], Err(Fault::new(FaultKind::TimedOut, "")));
+    let mut stuck = Vec::new();
+    for _ in 0..100 {
+        world.pass(50 * MILLISECOND);
+        for job in world.take_jobs() {
+            if let Task::Connect { replaces } = job.task {
+                assert_eq!(job.worker, jobs[0].worker);
+                stuck.extend(replaces);
+                assert!(replaces.is_some(), "the server would hold one more");
+                world.answer(&job, Err(Fault::new(FaultKind::ConnectionStuck, "")));
+            } else {
+                let found = world.perform(&job);
+                world.answer(&job, found);
+            }
+        }
+    }
+    assert!(stuck.len() > 1);
+    assert!(stuck.iter().all(|connection| *connection == stuck[0]));
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
 fn a_session_that_was_given_up_is_ended_by_the_next_one() {
     let mut world = World::serving(Duration::ZERO);
     world.ask(1);
