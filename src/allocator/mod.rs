@@ -664,7 +664,8 @@ impl Allocator {
         };
         self.stock.skip();
         self.on_view(view, flight, now);
-        let fits = view.id.saturating_add(asked.count) <= self.numbering.last_base();
+        let end = view.id.checked_add(asked.count);
+        let fits = end.is_some_and(|end| end <= self.numbering.last_base());
         if self.permit.epoch() == Some(asked.epoch) && view.epoch == asked.epoch && fits {
             // The row allows it, and yet the statement has moved nothing.
             let fault = Fault::new(FaultKind::NotOneRow, "0 rows");
