@@ -1062,7 +1062,14 @@ fn the_status_waits_for_a_session_while_there_is_one() {
     world.ask(1);
     let reserve = world.take_jobs();
     world.answer(&reserve[0], Err(Fault::new(FaultKind::TimedOut, "")));
-    world.pass(2 * SECOND);
+    world.pass(MILLISECOND);
+    ask(&mut world);
+    world.pass(SECOND - MILLISECOND);
+    world.completions();
+    let expires = Next::At(world.now + MILLISECOND);
+    assert_eq!(world.allocator.next_completion(world.now), expires);
+    world.pass(SECOND);
+    world.completions();
     ask(&mut world);
     let status = |world: &mut World| {
         let completions = world.completions().into_iter();
@@ -1119,6 +1126,19 @@ fn a_reservation_that_cannot_be_true_is_a_misfit() {
             "{verdict:?}"
         );
         assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+        // The row can be read, and is open: it is a misfit until a reservation succeeds.
+        for job in world.take_jobs() {
+            let found = world.perform(&job);
+            world.answer(&job, found);
+        }
+        assert!(world.allocator.permit.epoch().is_some());
+        let verdict = world.allocator.verdict(world.now);
+        assert!(
+            matches!(verdict, Verdict::Misfit(fault) if fault.kind == kind),
+            "{verdict:?}"
+        );
+        world.live(SECOND);
+        assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
     }
 }
 
