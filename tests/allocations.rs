@@ -21,8 +21,8 @@ use tickr::ticket::Numbering;
 
 /// A stall of the machine can let buffers go back and be taken again.
 const SLACK: u64 = 20;
-/// Stalls only ever add allocations, and a busy machine may add more than the slack: what is counted
-/// is the calmest of so many tries.
+/// Stalls only ever add allocations, and a busy machine may add more than the slack: the calmest of
+/// so many tries counts.
 const TRIES: u32 = 5;
 
 #[test]
