@@ -275,6 +275,36 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_names_what_it_found_and_what_to_do() {
+        let (engine, value) = ("MyISAM".to_owned(), "2".to_owned());
+        let identity = "mariadb:1".to_owned();
+        let not_flushed = Warning::CommitNotFlushed {
+            value: value.clone(),
+        };
+        for (warning, found, act) in [
+            (
+                Warning::NotTransactional { engine },
+                "engine MyISAM",
+                "Run `tickr db migrate`",
+            ),
+            (not_flushed, "trx_commit is 2", "Set it to 1"),
+            (
+                Warning::BinaryLogNotSynced { value },
+                "sync_binlog is 2",
+                "Set it to 1",
+            ),
+            (
+                Warning::IdentityNotDistinct { identity },
+                "identity is mariadb:1",
+                "run `tickr db advance`",
+            ),
+        ] {
+            let text = warning.to_string();
+            assert!(text.contains(found) && text.ends_with(act), "{text}");
+        }
+    }
+
+    #[test]
     fn a_memory_only_grows() {
         let mut memory = Memory::default();
         for (row, id, known) in [

@@ -21,6 +21,9 @@ use tickr::ticket::Numbering;
 
 /// A stall of the machine can let buffers go back and be taken again.
 const SLACK: u64 = 20;
+/// Stalls only ever add allocations, and a busy machine may add more than the slack: the calmest of
+/// so many tries counts.
+const TRIES: u32 = 5;
 
 #[test]
 fn the_event_loop_allocates_nothing_in_steady_state() {
@@ -51,16 +54,16 @@ fn the_event_loop_allocates_nothing_in_steady_state() {
         ),
     ];
     for (work, request, times) in works {
-        let few = allocations(&mysql, request, times);
-        let many = allocations(&mysql, request, 10 * times);
-        println!(
-            "{work}: {few} allocations for {times} requests, {many} for {}",
-            10 * times
-        );
-        assert!(
-            many <= few + SLACK,
-            "{work} allocates: {few} for {times}, {many} for ten times"
-        );
+        let mut tries = (1..=TRIES).map(|_| {
+            let few = allocations(&mysql, request, times);
+            let many = allocations(&mysql, request, 10 * times);
+            println!(
+                "{work}: {few} allocations for {times} requests, {many} for {}",
+                10 * times
+            );
+            many <= few + SLACK
+        });
+        assert!(tries.any(|is_steady| is_steady), "{work} allocates");
     }
 }
 

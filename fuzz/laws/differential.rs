@@ -12,8 +12,9 @@ mod grammar;
 
 use grammar::{End, Form, Head, elements, form, host_port, is_path, is_query, lex, values};
 
-/// The methods that the parser knows; of others the RFC asks for a 501 (RFC 9110, section 9.1).
-const METHODS: [(&[u8], Method); 9] = [
+/// The methods that the parser knows; of others the RFC asks for a 501 (RFC 9110, section 9.1), and
+/// so it does of a CONNECT to a server that implements none.
+const METHODS: [(&[u8], Method); 8] = [
     (b"GET", Method::Get),
     (b"HEAD", Method::Head),
     (b"POST", Method::Post),
@@ -21,7 +22,6 @@ const METHODS: [(&[u8], Method); 9] = [
     (b"DELETE", Method::Delete),
     (b"OPTIONS", Method::Options),
     (b"PATCH", Method::Patch),
-    (b"CONNECT", Method::Connect),
     (b"TRACE", Method::Trace),
 ];
 
@@ -87,13 +87,7 @@ fn is_refused_by_meaning(head: &Head<'_>, reject: Reject, input: &[u8]) -> bool 
         Reject::HostMissing => head.version == Some([1, 1]) && hosts.is_empty(),
         Reject::HostRepeated => hosts.len() > 1,
         Reject::HostInvalid => {
-            let authority = authority(head);
-            // The RFC has the `Host` beside an absolute target ignored (RFC 9112, section 3.2.2),
-            // and a client that follows it sends the same authority in both. One that is empty
-            // there is refused.
-            let differs = authority.is_some() && hosts.contains(&&b""[..]);
-            differs
-                || authority.is_some_and(|authority| !is_served(authority))
+            authority(head).is_some_and(|authority| !is_served(authority))
                 || hosts
                     .iter()
                     .any(|host| !host.is_empty() && !is_served(host))
@@ -109,8 +103,10 @@ fn is_refused_by_meaning(head: &Head<'_>, reject: Reject, input: &[u8]) -> bool 
             };
             lengths.len() > 1 || !lengths.iter().all(is_number)
         }
-        // A coding that is not understood would be a 501 (RFC 9112, section 6.1). An empty
-        // element of the list is refused as well, though the RFC has recipients bear with some.
+        // A coding that is not understood should be a 501 (RFC 9112, section 6.1), and some empty
+        // elements of the list must be borne with (RFC 9110, section 5.6.1.2). It is a 400 for
+        // all: `, chunked` and its like are how a request is smuggled past a proxy that reads
+        // them otherwise, and no client sends them.
         Reject::TransferEncoding => !matches!(&codings[..],
             [only] if only.eq_ignore_ascii_case(b"chunked")),
         Reject::TwoFramings => !codings.is_empty() && !lengths.is_empty(),
@@ -120,11 +116,12 @@ fn is_refused_by_meaning(head: &Head<'_>, reject: Reject, input: &[u8]) -> bool 
                 .and_then(|text| text.parse().ok());
             length > Some(limits::BODY_BYTES_MAX)
         }),
-        Reject::Expectation => values(head, "expect")
+        Reject::Expectation => elements(head, "expect")
             .iter()
-            .any(|value| !value.eq_ignore_ascii_case(b"100-continue")),
-        // A later minor version of HTTP/1 should be taken for 1.1 (RFC 9110, section 2.5), but
-        // there is none and will be none.
+            .any(|expectation| expectation != b"100-continue"),
+        // A later minor version of HTTP/1 should be taken for 1.1 (RFC 9110, section 2.5), or may
+        // get a 505 (section 15.6.6). There is none and will be none, so who sends one probes how
+        // servers differ.
         Reject::VersionNotServed => !matches!(head.version, Some([1, 0 | 1])),
         Reject::HeadTooLarge | Reject::TargetTooLong | Reject::TooManyHeaders => false,
         Reject::EmptyLines
@@ -197,14 +194,12 @@ fn accepted(head: &Head<'_>, length: usize, request: &Request<'_>) {
         (version, other) => panic!("{version:?} was taken for {other:?}"),
     };
 
-    // Authorities come with CONNECT alone, and a CONNECT with nothing else (RFC 9112, section
-    // 3.2.3). One with another target is accepted here, because no route takes the method.
     assert!(has_served_form(head), "{head:?}");
     let hosts = values(head, "host");
     assert!(hosts.len() == 1 || hosts.is_empty() && !is_new);
     let authority = authority(head);
     for host in hosts {
-        assert!(is_served(host) || host.is_empty() && authority.is_none());
+        assert!(is_served(host) || host.is_empty());
     }
     assert!(authority.is_none_or(is_served));
     means_the_target(head, request);
@@ -266,7 +261,9 @@ fn means_the_target(head: &Head<'_>, request: &Request<'_>) {
     };
     assert_eq!(request.target, Target::Path { path, query });
     // Some characters, and a `%` without two digits, stand in no URI; clients send them all the
-    // same. They lead to no route, but the probes ignore their query.
+    // same, and a server should refuse them (RFC 9112, section 3.2). They lead to no route, and so
+    // to a 404 or a 400. The probes ignore their query, whatever it is: a load balancer that adds
+    // one must not find a healthy server dead.
     let rules = Rules {
         max_batch: 1_000_000,
         batch_format: Format::Array,

@@ -155,7 +155,6 @@ pub(super) fn canonical(request: &Request<'_>) -> Vec<u8> {
         Method::Delete => "DELETE",
         Method::Options => "OPTIONS",
         Method::Patch => "PATCH",
-        Method::Connect => "CONNECT",
         Method::Trace => "TRACE",
     };
     let mut head = Vec::from(method);

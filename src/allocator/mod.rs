@@ -43,6 +43,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const CLOSED_HEARTBEAT: Duration = Duration::from_millis(200);
 /// A reservation is late when it takes longer than this share of the time-out.
 const LATE_SHARE: u32 = 4;
+/// A probe that hangs is waited for so long before another is sent beside it: each may use up a
+/// number, where commits hang behind the counter's move.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// While a reservation takes less than this, a second one beside it would only cost processor
 /// time in strict mode: those who come meanwhile are better served by the next, larger block.
 const OVERLAP_MIN: Duration = Duration::from_millis(2);
@@ -565,15 +568,17 @@ impl Allocator {
         let (Some(outage), Some(_)) = (self.reach.outage(), self.permit.epoch()) else {
             return Next::Idle;
         };
-        // One that is late is not waited for.
-        if outage.proof != Proof::Reservation || self.stock.newest_flight().is_some() {
+        if outage.proof != Proof::Reservation {
             return Next::Idle;
         }
         let (Some(worker), true) = (self.pool.hottest(), self.room() > 0) else {
             return Next::Idle;
         };
-        if outage.retry_at > now {
-            return Next::At(outage.retry_at);
+        let patience = PROBE_PATIENCE.max(self.late_after());
+        let hangs = self.stock.last_asked().map(|asked| asked + patience);
+        let due = outage.retry_at.max(hangs.unwrap_or_default());
+        if due > now {
+            return Next::At(due);
         }
         self.reach.attempt(now);
         self.reserve(worker, 1, now)
@@ -659,7 +664,8 @@ impl Allocator {
         };
         self.stock.skip();
         self.on_view(view, flight, now);
-        let fits = view.id.saturating_add(asked.count) <= self.numbering.last_base();
+        let end = view.id.checked_add(asked.count);
+        let fits = end.is_some_and(|end| end <= self.numbering.last_base());
         if self.permit.epoch() == Some(asked.epoch) && view.epoch == asked.epoch && fits {
             // The row allows it, and yet the statement has moved nothing.
             let fault = Fault::new(FaultKind::NotOneRow, "0 rows");

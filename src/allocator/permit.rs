@@ -254,3 +254,170 @@ fn closing(view: &View) -> Option<Closing> {
 fn is_alike(known: &Closed, state: &State) -> bool {
     matches!(state, State::Closed(closed) if closed.why == known.why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    const LEASE: Duration = Duration::from_secs(10);
+    const FIRST: Epoch = Epoch { number: 1, tag: 7 };
+    const SECOND: Epoch = Epoch { number: 2, tag: 9 };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    fn memory(id: u64) -> Memory {
+        Memory { epoch: FIRST, id }
+    }
+
+    fn row(id: u64) -> View {
+        View {
+            id,
+            mark: 0,
+            epoch: FIRST,
+            owner: Owner::Here,
+            read_only: false,
+            lease: LEASE,
+        }
+    }
+
+    fn owned(owner: Owner) -> View {
+        View { owner, ..row(100) }
+    }
+
+    /// Open since 0, with 100 remembered.
+    fn open() -> Permit {
+        let mut permit = Permit::new(Memory::default());
+        let change = permit.observe(&row(100), Memory::default(), at(0), at(0));
+        assert_eq!((change, permit.epoch()), (Change::Opened, Some(FIRST)));
+        permit
+    }
+
+    #[test]
+    fn a_row_that_went_back_is_marked_unless_it_is_or_cannot_be() {
+        let marked = |mark| View { mark, ..row(50) };
+        let read_only = View {
+            read_only: true,
+            ..row(50)
+        };
+        // From another history, and above what is remembered: its numbers may be out as well.
+        let other = |mark| View {
+            id: 150,
+            mark,
+            epoch: Epoch { number: 1, tag: 8 },
+            ..row(0)
+        };
+        for (view, close_due, remembered) in [
+            (row(50), true, 100),
+            (marked(99), true, 100),
+            (marked(100), false, 100),
+            (marked(101), false, 100),
+            (read_only, false, 100),
+            (other(100), true, 150),
+            (other(149), true, 150),
+            (other(150), true, 150),
+            (other(151), false, 150),
+        ] {
+            let mut permit = open();
+            let change = permit.observe(&view, memory(100), at(1), at(1));
+            assert_eq!(change, Change::Closed, "{view:?}");
+            assert_eq!(permit.close_due, close_due, "{view:?}");
+            assert_eq!(permit.memory, memory(remembered), "{view:?}");
+            assert_eq!((permit.epoch(), permit.lease_end()), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_row_from_before_what_is_known_says_nothing() {
+        // Asked for when 40 was remembered, and read before the row went to 100.
+        let mut permit = open();
+        let old = View {
+            owner: Owner::Closed,
+            ..row(50)
+        };
+        assert_eq!(permit.observe(&old, memory(40), at(1), at(2)), Change::None);
+        assert_eq!(permit.epoch(), Some(FIRST));
+        // Asked for before the row was closed.
+        permit.observe(&owned(Owner::Closed), memory(100), at(5), at(6));
+        let late = permit.observe(&row(100), memory(100), at(4), at(7));
+        assert_eq!((late, permit.epoch()), (Change::None, None));
+        // At the very moment is not before.
+        let same = permit.observe(&row(100), memory(100), at(5), at(7));
+        assert_eq!((same, permit.epoch()), (Change::Opened, Some(FIRST)));
+    }
+
+    #[test]
+    fn an_opening_is_one_when_it_was_closed_or_is_of_another_epoch() {
+        let mut permit = open();
+        let seen = |permit: &mut Permit, view: &View| {
+            let floor = permit.memory;
+            permit.observe(view, floor, at(1), at(1))
+        };
+        assert_eq!(seen(&mut permit, &row(100)), Change::None);
+        assert_eq!(seen(&mut permit, &owned(Owner::Nobody)), Change::Closed);
+        assert_eq!(seen(&mut permit, &row(100)), Change::Opened);
+        let other = View {
+            epoch: SECOND,
+            ..row(100)
+        };
+        assert_eq!(seen(&mut permit, &other), Change::Opened);
+        assert_eq!(permit.epoch(), Some(SECOND));
+    }
+
+    #[test]
+    fn a_block_is_for_its_epoch_and_for_the_lease() {
+        let mut permit = open();
+        assert!(!permit.reserved(SECOND, 200, at(1), at(1)));
+        assert_eq!(permit.memory.id, 100, "that was nothing of ours");
+        assert!(permit.reserved(FIRST, 200, at(1), at(10)));
+        assert_eq!((permit.memory.id, permit.lease_end()), (200, Some(at(11))));
+        assert!(
+            !permit.reserved(FIRST, 300, at(1), at(11)),
+            "the lease is over"
+        );
+        assert_eq!(permit.memory.id, 300, "it was seen all the same");
+        let closed = View {
+            owner: Owner::Closed,
+            ..row(300)
+        };
+        permit.observe(&closed, memory(300), at(12), at(12));
+        assert!(!permit.reserved(FIRST, 400, at(12), at(12)));
+    }
+
+    #[test]
+    fn a_misfit_is_news_once_and_a_closing_too() {
+        let mut permit = open();
+        let fault = |kind: FaultKind| Fault::from(kind);
+        let trigger = || fault(FaultKind::Trigger);
+        assert_eq!(permit.misfit(trigger(), at(1), at(2)), Change::Closed);
+        assert_eq!(permit.misfit(trigger(), at(3), at(4)), Change::None);
+        let other = permit.misfit(fault(FaultKind::ColumnType), at(5), at(6));
+        assert_eq!(other, Change::Closed);
+        // It had looked before.
+        assert_eq!(permit.misfit(trigger(), at(5), at(7)), Change::None);
+        assert_eq!(permit.state, State::Misfit(fault(FaultKind::ColumnType)));
+
+        let mut permit = open();
+        let mut seen = |view: &View, now| {
+            let change = permit.observe(view, memory(100), at(now), at(now));
+            let State::Closed(closed) = &permit.state else {
+                panic!("it is open");
+            };
+            (change, closed.since)
+        };
+        assert_eq!(seen(&owned(Owner::Closed), 3), (Change::Closed, at(3)));
+        assert_eq!(seen(&owned(Owner::Closed), 4), (Change::None, at(3)));
+        assert_eq!(seen(&owned(Owner::Nobody), 5), (Change::Closed, at(3)));
+    }
+
+    #[test]
+    fn a_row_at_its_mark_is_open_and_one_below_it_is_closed() {
+        let marked = |mark| View { mark, ..row(100) };
+        assert_eq!(closing(&marked(99)), None);
+        assert_eq!(closing(&marked(100)), None);
+        let (mark, id) = (101, 100);
+        assert_eq!(closing(&marked(101)), Some(Closing::Marked { mark, id }));
+    }
+}

@@ -319,3 +319,185 @@ impl Pool {
         self.busy().map(|(_, flight)| flight)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    fn begin(pool: &mut Pool, worker: usize, job: u64, kind: Kind, now: Moment) {
+        pool.begin(worker, JobId(job), kind, Memory::default(), now);
+    }
+
+    /// Threads with sessions that were opened at these seconds, in the order of their use.
+    fn opened(at_seconds: &[u64]) -> Pool {
+        let mut pool = Pool::new(at_seconds.len());
+        for (worker, &seconds) in at_seconds.iter().enumerate() {
+            let job = worker as u64;
+            begin(&mut pool, worker, job, Kind::Connect, at(seconds));
+            pool.end(JobId(job)).expect("it is under way");
+            pool.connected(worker, 10 + job, at(seconds));
+        }
+        pool
+    }
+
+    /// A thread does a job over its session, which ends so.
+    fn work(pool: &mut Pool, worker: usize, left: Left, done: bool) {
+        begin(pool, worker, 99, Kind::Read, at(0));
+        let (worker, flight) = pool.end(JobId(99)).expect("it is under way");
+        let session = flight.session.expect("it has a session");
+        pool.leave(worker, session, left, done);
+    }
+
+    #[test]
+    fn the_hottest_was_used_last_and_the_coldest_least_recently() {
+        let mut pool = opened(&[0, 0, 0]);
+        assert_eq!(pool.size(), 3);
+        assert_eq!((pool.coldest(), pool.hottest()), (Some(0), Some(2)));
+        work(&mut pool, 0, Left::Usable, true);
+        assert_eq!((pool.coldest(), pool.hottest()), (Some(1), Some(0)));
+        begin(&mut pool, 0, 50, Kind::Reserve, at(1));
+        assert_eq!((pool.coldest(), pool.hottest()), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_session_ages_unless_it_is_the_last_of_several() {
+        let of_ten = |_| Duration::from_secs(10);
+        let mut pool = opened(&[5, 0, 9]);
+        assert_eq!(pool.aged(of_ten, at(9)), None);
+        assert_eq!(pool.aged(of_ten, at(10)), Some(1));
+        assert_eq!(
+            pool.aged(|worker| at(5).since(at(worker as u64)), at(10)),
+            Some(0)
+        );
+        work(&mut pool, 0, Left::Closed, false);
+        assert_eq!(pool.aged(of_ten, at(10)), Some(1), "there is another");
+        work(&mut pool, 2, Left::Closed, false);
+        assert_eq!(pool.aged(of_ten, at(10)), None, "it is the last");
+        assert_eq!(
+            opened(&[0]).aged(of_ten, at(10)),
+            Some(0),
+            "it is the only one"
+        );
+    }
+
+    #[test]
+    fn threads_without_a_session_connect_when_they_have_rested() {
+        let mut pool = Pool::new(3);
+        assert_eq!(pool.empty(at(0)), Ok((0, None)));
+        for (worker, until) in [(0, 9), (1, 7), (2, 8)] {
+            pool.rest(worker, at(until));
+        }
+        assert_eq!(pool.empty(at(6)), Err(Some(at(7))));
+        assert_eq!(pool.empty(at(7)), Ok((1, None)));
+        assert_eq!(opened(&[0]).empty(at(0)), Err(None));
+    }
+
+    #[test]
+    fn a_session_is_there_idle_or_at_work_and_not_while_connecting() {
+        let mut pool = Pool::new(2);
+        assert!(!pool.has_session());
+        begin(&mut pool, 0, 1, Kind::Connect, at(0));
+        assert!(!pool.has_session());
+        let mut pool = opened(&[0]);
+        assert!(pool.has_session());
+        begin(&mut pool, 0, 1, Kind::Reserve, at(0));
+        assert!(pool.has_session());
+        pool.close_all();
+        assert!(!pool.has_session(), "it is not used again");
+        assert!(pool.is_doing(Kind::Reserve) && !pool.is_doing(Kind::Read));
+    }
+
+    #[test]
+    fn a_read_counts_from_when_it_was_asked_for_and_so_does_connecting() {
+        for (kind, reads) in [
+            (Kind::Read, true),
+            (Kind::Reserve, false),
+            (Kind::Close, false),
+        ] {
+            let mut pool = opened(&[0, 0]);
+            begin(&mut pool, 0, 5, kind, at(5));
+            assert_eq!(pool.reads_since(at(5)), reads, "{kind:?}");
+            assert_eq!(pool.reads_since(at(4)), reads, "{kind:?}");
+            assert!(!pool.reads_since(at(6)), "{kind:?}");
+        }
+        let mut pool = Pool::new(1);
+        begin(&mut pool, 0, 5, Kind::Connect, at(5));
+        assert!(pool.reads_since(at(5)));
+    }
+
+    #[test]
+    fn what_was_abandoned_is_ended_first_and_what_was_closed_is_not() {
+        for (left, replaces) in [(Left::Abandoned, Some(10)), (Left::Closed, None)] {
+            let mut pool = opened(&[0]);
+            work(&mut pool, 0, left, false);
+            assert_eq!(pool.empty(at(0)), Ok((0, replaces)));
+            // Connecting fails, and the connection is still to be ended.
+            begin(&mut pool, 0, 5, Kind::Connect, at(0));
+            assert!(pool.end(JobId(5)).is_some());
+            assert_eq!(pool.empty(at(0)), Ok((0, replaces)));
+        }
+    }
+
+    #[test]
+    fn a_session_is_proven_by_its_first_job_and_stays_so() {
+        let mut pool = opened(&[0]);
+        let mut proven = |done| {
+            work(&mut pool, 0, Left::Usable, done);
+            let proven = pool.idle().next().map(|(_, session)| session.proven);
+            proven.expect("it is idle")
+        };
+        assert_eq!([false, true, false].map(&mut proven), [false, true, true]);
+    }
+
+    #[test]
+    fn a_job_that_hangs_is_given_up_and_its_end_is_no_news() {
+        let hang = Duration::from_secs(3);
+        let mut pool = opened(&[0, 0]);
+        assert_eq!(pool.give_up_at(hang), None);
+        begin(&mut pool, 0, 5, Kind::Reserve, at(5));
+        begin(&mut pool, 1, 6, Kind::Read, at(4));
+        assert_eq!(pool.give_up_at(hang), Some(at(7)));
+        assert!(pool.give_up(hang, at(6)).is_none());
+        let given_up = pool.give_up(hang, at(7)).map(|(worker, _)| worker);
+        assert_eq!((given_up, pool.hung()), (Some(1), 1));
+        assert!(pool.give_up(hang, at(7)).is_none());
+        assert_eq!(pool.empty(at(7)), Ok((1, Some(11))));
+        assert!(pool.end(JobId(6)).is_none());
+        assert_eq!(pool.hung(), 0);
+        assert!(pool.end(JobId(6)).is_none(), "it is unknown");
+    }
+
+    #[test]
+    fn as_many_threads_hang_as_the_pool_has_and_no_more_are_begun() {
+        let hang = Duration::from_secs(3);
+        let mut pool = Pool::new(2);
+        for (job, worker) in [(1, 0), (2, 1)] {
+            begin(&mut pool, worker, job, Kind::Connect, at(0));
+        }
+        assert!(pool.give_up(hang, at(3)).is_some());
+        assert!(pool.empty(at(3)).is_ok());
+        assert!(pool.give_up(hang, at(3)).is_some());
+        assert_eq!(pool.empty(at(3)), Err(None));
+        pool.end(JobId(1));
+        assert!(pool.empty(at(3)).is_ok());
+    }
+
+    #[test]
+    fn who_is_closed_connects_at_once_and_ends_nothing() {
+        let mut pool = opened(&[0, 0]);
+        pool.rest(0, at(9));
+        assert_eq!(pool.idle().count(), 2, "only who has no session rests");
+        pool.close_all();
+        assert_eq!(pool.empty(at(0)), Ok((0, None)));
+    }
+
+    #[test]
+    #[should_panic(expected = "a job needs a session")]
+    fn nothing_but_connecting_is_done_without_a_session() {
+        begin(&mut Pool::new(1), 0, 1, Kind::Read, at(0));
+    }
+}

@@ -145,3 +145,127 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    fn id(connection: u64, sequence: u64) -> RequestId {
+        RequestId {
+            connection,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn requests_leave_in_the_order_in_which_they_came() {
+        let mut queue = Queue::default();
+        assert_eq!((queue.front(), queue.front_status()), (None, None));
+        assert_eq!((queue.next_count(), queue.oldest_status()), (None, None));
+        assert_eq!(queue.wake_at(), None);
+        queue.submit(id(1, 0), 5, at(12));
+        queue.submit(id(2, 0), 7, at(13));
+        queue.submit_status(id(3, 0), at(1), at(11));
+        queue.submit_status(id(4, 0), at(2), at(12));
+        assert_eq!((queue.waiting(), queue.waiting_tickets()), (2, 12));
+        assert_eq!(queue.front(), Some((id(1, 0), 5, at(12))));
+        assert_eq!(queue.next_count(), Some(5));
+        assert_eq!(queue.front_status(), Some((id(3, 0), at(1), at(11))));
+        assert_eq!(
+            (queue.oldest_status(), queue.wake_at()),
+            (Some(at(1)), Some(at(11)))
+        );
+        queue.pop_status();
+        assert_eq!(
+            (queue.oldest_status(), queue.wake_at()),
+            (Some(at(2)), Some(at(12)))
+        );
+        queue.pop();
+        assert_eq!((queue.waiting(), queue.waiting_tickets()), (1, 7));
+        assert_eq!(queue.front(), Some((id(2, 0), 7, at(13))));
+        queue.pop();
+        queue.pop();
+        assert_eq!((queue.waiting(), queue.waiting_tickets()), (0, 0));
+    }
+
+    #[test]
+    fn the_tickets_that_wait_are_counted_without_wrapping() {
+        let mut queue = Queue::default();
+        queue.submit(id(1, 0), u64::MAX, at(1));
+        queue.submit(id(1, 1), u64::MAX, at(1));
+        assert_eq!(queue.waiting_tickets(), u64::MAX);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_the_refused_wait_for_nothing() {
+        let mut queue = Queue::default();
+        let most = limits::WAITING_REQUESTS_MAX as u64;
+        for sequence in 0..most {
+            queue.submit(id(1, sequence), 1, at(9));
+            queue.submit_status(id(2, sequence), at(0), at(9));
+        }
+        assert_eq!(queue.next_refused(), None);
+        queue.submit(id(1, most), 1, at(9));
+        queue.submit_status(id(2, most), at(0), at(9));
+        let answer = Answer::Refused(Refusal::QueueFull);
+        for id in [id(1, most), id(2, most)] {
+            assert_eq!(queue.next_refused(), Some(Completion { id, answer }));
+        }
+        assert_eq!(queue.next_refused(), None);
+        assert_eq!(
+            (queue.waiting() as u64, queue.waiting_tickets()),
+            (most, most)
+        );
+    }
+
+    #[test]
+    fn who_is_gone_is_passed_over_and_costs_no_ticket() {
+        let mut queue = Queue::default();
+        for (connection, count) in [(1, 5), (2, 7), (1, 9)] {
+            queue.submit(id(connection, count), count, at(12));
+            queue.submit_status(id(connection, count), at(0), at(12));
+        }
+        queue.cancel(1, at(12));
+        assert_eq!(queue.front(), Some((id(2, 7), 7, at(12))));
+        assert_eq!(queue.front_status(), Some((id(2, 7), at(0), at(12))));
+        assert_eq!(
+            queue.waiting_tickets(),
+            16,
+            "the last one is not at the front"
+        );
+        queue.pop();
+        queue.pop_status();
+        assert_eq!((queue.front(), queue.front_status()), (None, None));
+        assert_eq!(queue.waiting_tickets(), 0);
+    }
+
+    #[test]
+    fn a_connection_is_forgotten_when_its_requests_have_left_and_not_before() {
+        let mut queue = Queue::default();
+        queue.submit(id(1, 0), 1, at(12));
+        queue.submit(id(2, 0), 1, at(12));
+        queue.submit(id(1, 1), 1, at(12));
+        queue.cancel(1, at(12));
+        queue.front();
+        assert_eq!(
+            queue.gone.len(),
+            1,
+            "one of its requests is behind the front"
+        );
+        queue.pop();
+        assert_eq!(queue.front(), None);
+        // Nothing waits any longer.
+        assert_eq!(queue.front(), None);
+        assert_eq!((queue.gone.len(), queue.gone_by.len()), (0, 0));
+        queue.cancel(3, at(13));
+        queue.submit(id(4, 0), 1, at(14));
+        queue.front();
+        assert!(queue.gone.is_empty(), "what waits now came later");
+    }
+}

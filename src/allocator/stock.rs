@@ -212,6 +212,11 @@ impl Stock {
         Some(newest.asked)
     }
 
+    /// When the newest reservation went out that is in flight, late or not.
+    pub(super) fn last_asked(&self) -> Option<Moment> {
+        self.flights.last().map(|flight| flight.asked)
+    }
+
     /// Given the counter of the database, the last base id that was issued, by whichever process:
     /// what this one holds does not count.
     pub(super) fn last_issued(&self, counter: u64) -> u64 {
@@ -271,5 +276,189 @@ impl Stock {
             self.issued.unwrap_or(0) <= self.released,
             "nothing else leaves"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATE: Duration = Duration::from_secs(1);
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::default() + Duration::from_millis(milliseconds)
+    }
+
+    /// A stock that waits for these jobs, each for so many, all asked for at 0.
+    fn asked(jobs: &[(u64, u64)]) -> Stock {
+        let mut stock = Stock::default();
+        for &(job, count) in jobs {
+            ask(&mut stock, job, count);
+        }
+        stock
+    }
+
+    fn ask(stock: &mut Stock, job: u64, count: u64) {
+        stock.ask(JobId(job), count, Epoch::default(), 1, at(0));
+    }
+
+    fn land(stock: &mut Stock, job: u64, first: u64, last: u64, next_job: u64) -> Landed {
+        let flight = stock.end(JobId(job)).expect("it is in flight");
+        stock.land(flight, Block { first, last }, JobId(next_job))
+    }
+
+    #[test]
+    fn a_block_is_held_while_an_earlier_reservation_may_go_below_it() {
+        let mut stock = asked(&[(1, 3), (2, 4)]);
+        assert_eq!(
+            (stock.flights(), stock.coming(), stock.hoped_for()),
+            (2, 7, 7)
+        );
+        assert_eq!(land(&mut stock, 2, 5, 8, 3), Landed::Kept);
+        assert_eq!((stock.reserved(), stock.tickets()), (0, 4));
+        assert_eq!((stock.coming(), stock.hoped_for()), (7, 7));
+        assert_eq!(stock.last_issued(8), 4, "what is held is not issued");
+        assert_eq!(land(&mut stock, 1, 2, 4, 3), Landed::Kept);
+        assert_eq!((stock.reserved(), stock.flights()), (7, 0));
+        assert_eq!(stock.last_issued(8), 1);
+        // Neighbours are one block.
+        assert_eq!(stock.take(7), Some(Block { first: 2, last: 8 }));
+        assert_eq!(stock.last_issued(8), 8);
+    }
+
+    #[test]
+    fn what_follows_on_what_was_released_waits_for_nobody() {
+        let mut stock = asked(&[(1, 7)]);
+        land(&mut stock, 1, 2, 8, 2);
+        ask(&mut stock, 2, 1);
+        ask(&mut stock, 3, 2);
+        land(&mut stock, 3, 9, 10, 4);
+        assert_eq!(stock.reserved(), 9, "nothing can be between 8 and 9");
+        ask(&mut stock, 4, 2);
+        land(&mut stock, 4, 12, 13, 5);
+        assert_eq!(stock.reserved(), 9, "11 may still come");
+        land(&mut stock, 2, 11, 11, 5);
+        assert_eq!(stock.reserved(), 12);
+    }
+
+    #[test]
+    fn blocks_with_a_gap_between_them_are_not_one() {
+        let mut stock = asked(&[(1, 3), (2, 3)]);
+        land(&mut stock, 1, 2, 4, 3);
+        land(&mut stock, 2, 6, 8, 3);
+        assert!(!stock.has(4) && stock.has(3));
+        assert_eq!(stock.reserved(), 6);
+        assert_eq!(stock.take(3), Some(Block { first: 2, last: 4 }));
+        assert_eq!(stock.take(2), Some(Block { first: 6, last: 7 }));
+    }
+
+    #[test]
+    fn only_reservations_from_before_a_block_hold_it_back() {
+        let mut stock = asked(&[(5, 2), (6, 2)]);
+        land(&mut stock, 5, 20, 21, 7);
+        ask(&mut stock, 7, 1);
+        assert_eq!(stock.reserved(), 0, "job 6 was under way when it landed");
+        stock.fail(JobId(6));
+        assert_eq!(stock.reserved(), 2, "job 7 came later, and gets more");
+    }
+
+    #[test]
+    fn who_is_late_holds_nobody_back() {
+        let mut stock = asked(&[(1, 5)]);
+        stock.ask(JobId(2), 1, Epoch::default(), 1, at(600));
+        land(&mut stock, 2, 20, 20, 3);
+        assert_eq!(stock.late_at(LATE), Some(at(1000)));
+        stock.overtake_late(LATE, at(999));
+        assert_eq!(stock.reserved(), 0);
+        stock.overtake_late(LATE, at(1000));
+        assert_eq!((stock.reserved(), stock.late_at(LATE)), (1, None));
+        assert_eq!((stock.coming(), stock.hoped_for()), (0, 5));
+        assert_eq!(
+            (stock.newest_flight(), stock.last_asked()),
+            (None, Some(at(0)))
+        );
+        // Its block is below what has been released meanwhile: a gap, and no sign of anything.
+        assert_eq!(land(&mut stock, 1, 15, 19, 3), Landed::Dropped);
+        ask(&mut stock, 3, 1);
+        assert_eq!(land(&mut stock, 3, 19, 19, 4), Landed::Repeated);
+    }
+
+    #[test]
+    fn numbers_that_are_held_come_only_once() {
+        let mut held = asked(&[(1, 1), (2, 6), (3, 5)]);
+        land(&mut held, 2, 20, 25, 4);
+        for (first, last, landed) in [
+            (15, 19, Landed::Kept),
+            (15, 20, Landed::Repeated),
+            (22, 23, Landed::Repeated),
+            (15, 30, Landed::Repeated),
+            (25, 30, Landed::Repeated),
+            (26, 30, Landed::Kept),
+        ] {
+            let mut stock = held.clone();
+            assert_eq!(land(&mut stock, 3, first, last, 4), landed, "{first}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_in_order() {
+        let mut stock = asked(&[(1, 1), (2, 2), (3, 2), (4, 2)]);
+        for (job, first) in [(2, 20), (3, 10), (4, 15)] {
+            land(&mut stock, job, first, first + 1, 5);
+        }
+        assert_eq!((stock.reserved(), stock.tickets()), (0, 6));
+        stock.fail(JobId(1));
+        for first in [10, 15, 20] {
+            let last = first + 1;
+            assert_eq!(stock.take(2), Some(Block { first, last }));
+        }
+    }
+
+    #[test]
+    fn what_is_void_is_given_up_with_all_that_is_to_come() {
+        let mut stock = asked(&[(1, 3), (2, 4), (3, 5)]);
+        land(&mut stock, 1, 2, 4, 4);
+        land(&mut stock, 3, 20, 24, 4);
+        assert_eq!(stock.void(), 8);
+        assert_eq!((stock.tickets(), stock.flights()), (0, 1));
+        assert_eq!((stock.coming(), stock.hoped_for()), (0, 0));
+        assert_eq!(land(&mut stock, 2, 30, 33, 4), Landed::Dropped);
+        ask(&mut stock, 4, 1);
+        // What was held had been seen.
+        assert_eq!(land(&mut stock, 4, 24, 24, 5), Landed::Repeated);
+    }
+
+    fn check(issued: Option<u64>, blocks: &[(u64, u64)], released: u64) {
+        let blocks = blocks.iter().map(|&(first, last)| Block { first, last });
+        let stock = Stock {
+            reserve: blocks.collect(),
+            released,
+            issued,
+            ..Stock::default()
+        };
+        stock.check();
+    }
+
+    #[test]
+    fn a_stock_in_order_passes_its_check() {
+        check(Some(5), &[(6, 8), (10, 10)], 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "above all issued")]
+    fn a_number_that_was_issued_is_no_longer_there() {
+        check(Some(5), &[(5, 8)], 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "in order")]
+    fn a_block_does_not_end_before_it_begins() {
+        check(None, &[(6, 5)], 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "only what was released")]
+    fn nothing_is_there_that_was_not_released() {
+        check(None, &[(6, 8)], 7);
     }
 }

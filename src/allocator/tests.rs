@@ -552,6 +552,70 @@ fn only_a_reservation_proves_that_reservations_work() {
 }
 
 #[test]
+fn while_commits_hang_few_numbers_are_risked_and_a_session_is_left_to_read() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let mut hanging: Vec<(Job, Moment)> = Vec::new();
+    let (mut probes, mut reads) = (0, 0);
+    for _ in 0..400 {
+        world.pass(50 * MILLISECOND);
+        for job in world.take_jobs() {
+            match job.task {
+                Task::Reserve { .. } => hanging.push((job, world.now)),
+                _ => {
+                    reads += usize::from(job.task == Task::Read);
+                    let found = world.perform(&job);
+                    world.answer(&job, found);
+                }
+            }
+        }
+        // As a session does, after twice the time-out.
+        let over = |(_, asked): &(Job, Moment)| *asked + 2 * SECOND <= world.now;
+        let (ended, hangs) = hanging.into_iter().partition(over);
+        hanging = hangs;
+        for (job, _) in ended as Vec<(Job, Moment)> {
+            probes += 1;
+            world.answer(&job, Err(Fault::new(FaultKind::TimedOut, "")));
+        }
+    }
+    assert!((8..=12).contains(&probes), "{probes} in 20 s");
+    assert!(reads >= 15, "{reads} in 20 s");
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Unavailable(_)
+    ));
+    world.jobs = hanging.into_iter().map(|(job, _)| job).collect();
+    world.live(SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
+fn a_connection_that_cannot_be_ended_keeps_its_place_in_the_pool() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let jobs = world.take_jobs();
+    world.answer(&jobs[0], Err(Fault::new(FaultKind::TimedOut, "")));
+    let mut stuck = Vec::new();
+    for _ in 0..100 {
+        world.pass(50 * MILLISECOND);
+        for job in world.take_jobs() {
+            if let Task::Connect { replaces } = job.task {
+                assert_eq!(job.worker, jobs[0].worker);
+                stuck.extend(replaces);
+                assert!(replaces.is_some(), "the server would hold one more");
+                world.answer(&job, Err(Fault::new(FaultKind::ConnectionStuck, "")));
+            } else {
+                let found = world.perform(&job);
+                world.answer(&job, found);
+            }
+        }
+    }
+    assert!(stuck.len() > 1);
+    assert!(stuck.iter().all(|connection| *connection == stuck[0]));
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
 fn a_session_that_was_given_up_is_ended_by_the_next_one() {
     let mut world = World::serving(Duration::ZERO);
     world.ask(1);
@@ -846,4 +910,333 @@ fn a_server_that_was_demoted_is_left_and_looked_for_again() {
     world.row.read_only = false;
     world.live(2 * SECOND);
     assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+/// When something is due that is not due now.
+fn wakes(world: &mut World) -> Option<Moment> {
+    match world.allocator.next_job(world.now) {
+        Next::Ready(job) => panic!("{job:?} is due"),
+        Next::At(at) => Some(at),
+        Next::Idle => None,
+    }
+}
+
+fn is_unavailable(world: &World) -> bool {
+    let verdict = world.allocator.verdict(world.now);
+    matches!(verdict, Verdict::Unavailable(_))
+}
+
+#[test]
+fn the_row_is_read_once_a_second_and_more_often_while_it_is_closed() {
+    let mut world = World::serving(Duration::ZERO);
+    for (closed, heartbeat) in [(false, SECOND), (true, SECOND / 5)] {
+        if closed {
+            world.row.owner = Owner::Closed;
+            world.pass(SECOND);
+            world.run();
+        }
+        assert_eq!(wakes(&mut world), Some(world.now + heartbeat));
+        world.pass(heartbeat - Duration::from_nanos(1));
+        assert!(world.take_jobs().is_empty());
+        world.pass(Duration::from_nanos(1));
+        let jobs = world.take_jobs();
+        assert!(
+            matches!(
+                jobs[..],
+                [Job {
+                    task: Task::Read,
+                    ..
+                }]
+            ),
+            "{jobs:?}"
+        );
+        world.jobs = jobs;
+        world.run();
+    }
+}
+
+#[test]
+fn a_late_reservation_is_asked_for_again_at_a_quarter_of_the_time_out() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(5);
+    let first = world.take_jobs();
+    world.ask(7);
+    world.pass(SECOND / 4 - Duration::from_nanos(1));
+    assert_eq!(sizes(&world.take_jobs()), [] as [u64; 0]);
+    world.pass(Duration::from_nanos(1));
+    let second = world.take_jobs();
+    assert_eq!(sizes(&second), [12], "for all that wait");
+    assert_ne!(first[0].worker, second[0].worker);
+}
+
+#[test]
+fn a_job_hangs_after_twice_the_time_out_and_a_second_at_least() {
+    for (timeout, after) in [(SECOND, 2_500), (SECOND / 10, 1_500)] {
+        let mut world = World::with(Options {
+            timeout,
+            ..options(Duration::ZERO)
+        });
+        world.run();
+        world.ask(1);
+        let begun = world.now;
+        assert_eq!(sizes(&world.take_jobs()), [1]);
+        world.now = begun + (after * MILLISECOND - Duration::from_nanos(1));
+        world.take_jobs();
+        assert_eq!(world.allocator.status().hung, 0);
+        world.now = begun + after * MILLISECOND;
+        world.take_jobs();
+        assert_eq!(world.allocator.status().hung, 1);
+        assert!(is_unavailable(&world));
+    }
+}
+
+#[test]
+fn a_session_that_breaks_at_its_first_job_or_times_out_is_an_outage() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    world.fail(FaultKind::Lost);
+    assert!(is_unavailable(&world), "nothing has proven it");
+    let mut world = World::serving(Duration::ZERO);
+    world.live(5 * SECOND);
+    world.ask(1);
+    world.fail(FaultKind::TimedOut);
+    assert!(is_unavailable(&world), "it did not rest");
+}
+
+#[test]
+fn a_thread_that_cannot_connect_beside_others_rests_and_is_no_outage() {
+    let mut world = World::with(options(Duration::ZERO));
+    let first = world.take_jobs();
+    let found = world.perform(&first[0]);
+    world.answer(&first[0], found);
+    world.fail(FaultKind::TooManyConnections);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    let is_failed = |event: &Event| matches!(event, Event::Failed(_));
+    assert_eq!(
+        world
+            .events()
+            .iter()
+            .filter(|event| is_failed(event))
+            .count(),
+        2
+    );
+    world.pass(400 * MILLISECOND - Duration::from_nanos(1));
+    assert!(world.take_jobs().is_empty());
+    world.pass(Duration::from_nanos(1));
+    assert_eq!(world.take_jobs().len(), 2);
+}
+
+#[test]
+fn a_short_outage_is_waited_through_and_a_long_one_is_not() {
+    let mut world = World::serving(Duration::ZERO);
+    world.pass(SECOND);
+    let began = world.now;
+    world.fail(FaultKind::Unreachable);
+    world.pass(10 * MILLISECOND);
+    world.fail(FaultKind::Unreachable);
+    world.ask(1);
+    let vain = began + SECOND;
+    assert_eq!(world.allocator.next_completion(world.now), Next::At(vain));
+    world.now = began + (SECOND - Duration::from_nanos(1));
+    assert!(world.answers().is_empty());
+    world.now = vain;
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+    // What only an operator ends is not waited for.
+    let mut world = World::serving(Duration::ZERO);
+    world.pass(SECOND);
+    world.fail(FaultKind::AccessDenied);
+    world.ask(1);
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+}
+
+#[test]
+fn the_status_waits_for_a_session_while_there_is_one() {
+    let ask = |world: &mut World| {
+        let id = RequestId {
+            connection: 999,
+            sequence: 0,
+        };
+        world.allocator.submit(id, Ask::Status, world.now);
+    };
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let reserve = world.take_jobs();
+    world.answer(&reserve[0], Err(Fault::new(FaultKind::TimedOut, "")));
+    world.pass(MILLISECOND);
+    ask(&mut world);
+    world.pass(SECOND - MILLISECOND);
+    world.completions();
+    let expires = Next::At(world.now + MILLISECOND);
+    assert_eq!(world.allocator.next_completion(world.now), expires);
+    world.pass(SECOND);
+    world.completions();
+    ask(&mut world);
+    let status = |world: &mut World| {
+        let completions = world.completions().into_iter();
+        let of_status = completions.filter(|one| one.id.connection == 999);
+        of_status.map(|one| one.answer).collect::<Vec<_>>()
+    };
+    assert_eq!(status(&mut world), [], "the others can read");
+    world.pass(SECOND);
+    assert_eq!(status(&mut world), [Answer::Refused(Refusal::Unavailable)]);
+
+    let mut world = World::with(options(Duration::ZERO));
+    world.fail(FaultKind::Unreachable);
+    world.pass(SECOND);
+    ask(&mut world);
+    assert_eq!(status(&mut world), [Answer::Refused(Refusal::Unavailable)]);
+
+    let mut world = World::serving(Duration::ZERO);
+    world.pass(MILLISECOND);
+    ask(&mut world);
+    world.take_jobs();
+    world.pass(SECOND - Duration::from_nanos(1));
+    assert_eq!(status(&mut world), []);
+    world.pass(Duration::from_nanos(1));
+    assert_eq!(status(&mut world), [Answer::Refused(Refusal::TimedOut)]);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_true_is_a_misfit() {
+    let numbering = Numbering::new(4, 1, 0).expect("a numbering");
+    let last_base = numbering.last_base();
+    let view = World::with(options(Duration::ZERO)).row;
+    for (found, kind) in [
+        (Found::Reserved { last: 4 }, FaultKind::CounterAltered),
+        (
+            Found::Reserved {
+                last: last_base + 1,
+            },
+            FaultKind::CounterAltered,
+        ),
+        // The row allows it, and nothing was moved.
+        (Found::Refused { view }, FaultKind::NotOneRow),
+    ] {
+        let mut world = World::with(Options {
+            numbering,
+            ..options(Duration::ZERO)
+        });
+        world.run();
+        world.ask(5);
+        let jobs = world.take_jobs();
+        world.answer(&jobs[0], Ok(found));
+        let verdict = world.allocator.verdict(world.now);
+        assert!(
+            matches!(verdict, Verdict::Misfit(fault) if fault.kind == kind),
+            "{verdict:?}"
+        );
+        assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+        // The row can be read, and is open: it is a misfit until a reservation succeeds.
+        for job in world.take_jobs() {
+            let found = world.perform(&job);
+            world.answer(&job, found);
+        }
+        assert!(world.allocator.permit.epoch().is_some());
+        let verdict = world.allocator.verdict(world.now);
+        assert!(
+            matches!(verdict, Verdict::Misfit(fault) if fault.kind == kind),
+            "{verdict:?}"
+        );
+        world.live(SECOND);
+        assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    }
+}
+
+#[test]
+fn a_refusal_that_the_row_explains_is_no_misfit() {
+    let last_base = numbering().last_base();
+    for change in [
+        (|row: &mut View, _| row.epoch = SECOND_EPOCH) as fn(&mut View, u64),
+        |row, last_base| row.id = last_base - 4,
+    ] {
+        let mut world = World::serving(Duration::ZERO);
+        world.ask(5);
+        let jobs = world.take_jobs();
+        change(&mut world.row, last_base);
+        let view = world.row.clone();
+        world.answer(&jobs[0], Ok(Found::Refused { view }));
+        assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    }
+}
+
+#[test]
+fn the_counter_and_the_last_ticket_are_told_once_they_are_known() {
+    let mut world = World::with(options(Duration::ZERO));
+    let of = |world: &World| {
+        let status = world.allocator.status();
+        (status.counter, status.last_issued, status.database_up)
+    };
+    assert_eq!(of(&world), (None, None, false));
+    world.run();
+    assert_eq!(of(&world), (Some(1), None, true));
+    world.ask(1);
+    assert_eq!(world.allocator.status().waiting, 1);
+    world.run();
+    world.completions();
+    assert_eq!(of(&world), (Some(2), Some(2), true));
+    assert_eq!(world.allocator.memory().id, 2);
+}
+
+#[test]
+fn events_that_nobody_takes_are_bounded_and_nothing_dropped_is_no_event() {
+    let mut world = World::with(options(Duration::ZERO));
+    for _ in 0..3_000 {
+        world.fail(FaultKind::Unreachable);
+        world.pass(SECOND);
+    }
+    let events = world.events();
+    assert_eq!(events.len(), 1024);
+    let is_drop = |event: &Event| matches!(event, Event::Dropped(_));
+    assert!(!events.iter().any(is_drop));
+}
+
+#[test]
+fn what_is_dropped_is_told_with_its_size_when_nobody_asks_or_the_lease_ends() {
+    for (prefetch, after) in [(SECOND / 4, LEASE), (Duration::ZERO, LEASE)] {
+        let mut world = World::serving(prefetch);
+        world.ask(10);
+        let jobs = world.take_jobs();
+        world.pass(SECOND);
+        world.completions();
+        world.jobs = jobs
+            .into_iter()
+            .filter(|job| job.task != Task::Read)
+            .collect();
+        let reserved: u64 = sizes(&world.jobs).iter().sum();
+        let jobs = std::mem::take(&mut world.jobs);
+        for job in &jobs {
+            let found = world.perform(job);
+            world.answer(job, found);
+        }
+        world.events();
+        world.pass(after);
+        world.allocator.next_completion(world.now);
+        let events = world.events();
+        assert!(events.contains(&Event::Dropped(reserved)), "{events:?}");
+        assert_eq!(world.allocator.status().reserve, 0);
+    }
+}
+
+/// The outputs of SplitMix64 from the seed 1234567, as its reference implementation has them.
+#[test]
+fn pauses_are_spread_by_a_quarter() {
+    let second = Duration::from_secs(1024);
+    for (salt, bits) in [
+        (1, 6_457_827_717_110_365_317_u64),
+        (2, 3_203_168_211_198_807_973),
+        (3, 9_817_491_932_198_370_423),
+        (4, 4_593_380_528_125_082_431),
+    ] {
+        let expected = Duration::from_secs(768 + bits % 512);
+        assert_eq!(super::spread(second, 1_234_567, salt), expected);
+    }
+}
+
+#[test]
+fn the_latency_follows_shorter_samples_at_once_and_longer_ones_slowly() {
+    let of =
+        |known: u32, sample: u32| super::base_latency(known * MILLISECOND, sample * MILLISECOND);
+    assert_eq!(of(16, 2), 2 * MILLISECOND);
+    assert_eq!(of(16, 50), 17 * MILLISECOND + Duration::from_micros(10));
+    assert_eq!(of(0, 5), Duration::from_micros(10));
 }

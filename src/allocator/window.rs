@@ -61,3 +61,64 @@ impl Window {
         held.map(|(until, _)| until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATENCY: Duration = Duration::from_millis(1);
+
+    fn at(microseconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(60) + Duration::from_micros(microseconds)
+    }
+
+    /// A block has just landed for 20 clients.
+    fn landed() -> Window {
+        let mut window = Window::default();
+        window.landed(20, at(0));
+        window
+    }
+
+    #[test]
+    fn a_crowd_that_was_just_served_is_waited_for_but_for_the_last_of_it() {
+        assert_eq!(landed().holds_until(17, LATENCY, at(0)), Some(at(100)));
+        assert_eq!(landed().holds_until(18, LATENCY, at(0)), None);
+        assert_eq!(landed().holds_until(1, LATENCY, at(2999)), Some(at(3099)));
+        assert_eq!(landed().holds_until(1, LATENCY, at(3000)), None);
+        assert_eq!(Window::default().holds_until(0, LATENCY, at(0)), None);
+    }
+
+    #[test]
+    fn it_goes_on_as_long_as_somebody_comes() {
+        let mut window = landed();
+        window.holds_until(5, LATENCY, at(0));
+        // The interval stays where it is, whoever comes in it.
+        assert_eq!(window.holds_until(5, LATENCY, at(50)), Some(at(100)));
+        assert_eq!(window.holds_until(7, LATENCY, at(99)), Some(at(100)));
+        assert_eq!(window.holds_until(7, LATENCY, at(100)), Some(at(200)));
+        assert_eq!(window.holds_until(7, LATENCY, at(200)), None);
+        // Enough of them are here, in the middle of an interval.
+        let mut window = landed();
+        window.holds_until(5, LATENCY, at(0));
+        assert_eq!(window.holds_until(18, LATENCY, at(50)), None);
+    }
+
+    #[test]
+    fn it_ends_with_its_bound_in_the_middle_of_an_interval() {
+        let latency = Duration::from_micros(10);
+        let mut window = landed();
+        assert_eq!(window.holds_until(5, latency, at(0)), Some(at(100)));
+        assert_eq!(window.holds_until(5, latency, at(40)), None);
+    }
+
+    #[test]
+    fn a_reservation_or_another_block_begins_it_anew() {
+        let mut window = landed();
+        window.holds_until(5, LATENCY, at(0));
+        window.close();
+        assert_eq!(window.holds_until(5, LATENCY, at(50)), Some(at(150)));
+        window.landed(2, at(60));
+        assert_eq!(window.holds_until(5, LATENCY, at(60)), None);
+        assert_eq!(window.holds_until(1, LATENCY, at(70)), Some(at(170)));
+    }
+}

@@ -16,9 +16,10 @@ use std::sync::{Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mysql::prelude::{FromValue, Protocol, Queryable};
-use mysql::{Conn, DriverError, Opts, OptsBuilder, Params, QueryResult, Row, SslOpts, Statement};
+use mysql::prelude::{Protocol, Queryable};
+use mysql::{Conn, DriverError, Opts, OptsBuilder, Params, QueryResult, SslOpts, Statement, Value};
 
+use super::answers::{Done, Row, column};
 use super::error::protocol;
 use super::{Host, Secret, Settings, Tls};
 use crate::fault::{Fault, FaultKind};
@@ -100,7 +101,8 @@ impl Link {
         let forged = || Fault::from(FaultKind::TlsForged);
         match rows {
             Ok(mut rows) => {
-                let answer: Option<Vec<u8>> = rows.first_mut().and_then(|row| row.take(0));
+                let answer = rows.first_mut().and_then(|row| column(row, 0).ok());
+                let answer: Option<Vec<u8>> = answer.flatten();
                 (answer.as_deref() == Some(nonce.as_bytes()))
                     .then_some(())
                     .ok_or_else(forged)
@@ -170,14 +172,6 @@ impl Drop for Link {
     }
 }
 
-/// What a statement without rows did.
-pub(super) struct Done {
-    /// How many rows it changed.
-    pub(super) rows: u64,
-    /// What it passed to `LAST_INSERT_ID`.
-    pub(super) last_insert_id: Option<u64>,
-}
-
 fn done<T: Protocol>(result: QueryResult<'_, '_, '_, T>) -> Result<Done, Fault> {
     let done = Done {
         rows: result.affected_rows(),
@@ -194,7 +188,10 @@ fn gather<T: Protocol>(
     let failed = loop {
         match result.next() {
             None => return Ok(rows),
-            Some(Ok(row)) if rows.len() < most => rows.push(row),
+            Some(Ok(row)) if rows.len() < most => {
+                let values = row.unwrap_raw().into_iter();
+                rows.push(values.map(|value| value.unwrap_or(Value::NULL)).collect());
+            }
             Some(Ok(_)) => break protocol("more rows than were asked for"),
             Some(Err(error)) => break error.into(),
         }
@@ -202,17 +199,6 @@ fn gather<T: Protocol>(
     // Dropping it would read what is left, which may be without end.
     std::mem::forget(result);
     Err(failed)
-}
-
-/// Takes a value out of a row, where the driver's own way would panic on another type.
-pub(super) fn column<T: FromValue>(row: &mut Row, index: usize) -> Result<T, Fault> {
-    match row.take_opt(index) {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(_)) => Err(protocol(format!(
-            "column {index} of an answer has an unexpected type"
-        ))),
-        None => Err(protocol(format!("column {index} of an answer is missing"))),
-    }
 }
 
 /// Bits that nobody can foresee.

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use super::Failover;
-use super::driver::{Link, column};
+use super::answers;
+use super::driver::Link;
 use crate::counter::{Owner, Warning};
 use crate::fault::{Fault, FaultKind};
 use crate::limits;
@@ -16,14 +17,14 @@ use crate::limits;
 pub(super) const CLOSED: &str = "closed";
 
 /// The variables of a server that the promise depends on.
-pub(super) struct Variables {
+pub struct Variables {
     pub(super) version: String,
     values: HashMap<String, String>,
 }
 
 /// A server, as statements see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub struct Identity {
     /// SQL for the owner that means this server.
     pub(super) here: String,
     /// SQL for 1 where the server takes writes, else 0.
@@ -41,18 +42,19 @@ impl Variables {
             include_str!("../../sql/variables.sql"),
             limits::DATABASE_VARIABLES_MAX,
         )?;
-        let mut values = HashMap::new();
-        for mut row in rows {
-            let name: String = column(&mut row, 0)?;
-            values.insert(name.to_ascii_lowercase(), column(&mut row, 1)?);
-        }
-        Ok(Variables {
-            version: values.remove("version").unwrap_or_default(),
-            values,
-        })
+        Ok(Variables::new(answers::variables(rows)?))
     }
 
-    pub(super) fn identity(&self, failover: Failover) -> Result<Identity, Fault> {
+    /// From their names, in lower case, and their values.
+    pub fn new(mut values: HashMap<String, String>) -> Variables {
+        Variables {
+            version: values.remove("version").unwrap_or_default(),
+            values,
+        }
+    }
+
+    /// What the server is called in statements, or that it has no name.
+    pub fn identity(&self, failover: Failover) -> Result<Identity, Fault> {
         // The applier of a replica sees a literal as it was. The UUID can't change while a
         // connection lasts.
         let repeated_by_replicas =
@@ -105,7 +107,7 @@ impl Variables {
     }
 
     /// What weakens the promise, but for the engine of the table.
-    pub(super) fn warnings(&self) -> Vec<Warning> {
+    pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         // 3 is MariaDB's name for 1 with more flushes.
         let flush = self.value("innodb_flush_log_at_trx_commit");
@@ -143,7 +145,7 @@ impl Variables {
 
 impl Identity {
     /// Puts its expressions into a statement of `sql/`.
-    pub(super) fn fill(&self, statement: &str) -> String {
+    pub fn fill(&self, statement: &str) -> String {
         statement
             .replace("{identity}", &self.here)
             .replace("{owned}", &self.owned)
@@ -187,10 +189,7 @@ mod tests {
     fn variables(values: &[&[(&str, &str)]]) -> Variables {
         let values = values.concat().into_iter();
         let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Variables {
-            version: String::new(),
-            values: values.collect(),
-        }
+        Variables::new(values.collect())
     }
 
     fn identity(values: &[&[(&str, &str)]]) -> Identity {

@@ -1,13 +1,10 @@
 //! One look at what is there: the tables, their columns, what is stored, and the row. Serving and
 //! all commands decide by it what is missing and what is wrong, so that they agree.
 
-use std::time::Duration;
-
-use mysql::Row;
-
-use super::driver::{Link, column};
+use super::answers::{self, Engine, Stored, column, view};
+use super::driver::Link;
 use super::identity::Identity;
-use crate::counter::{Epoch, View, Warning};
+use crate::counter::{View, Warning};
 use crate::fault::{Fault, FaultKind};
 use crate::limits;
 use crate::ticket::Numbering;
@@ -49,20 +46,6 @@ struct Column {
     is_nullable: bool,
 }
 
-/// The settings beside the counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    pub(super) numbering: Numbering,
-    pub(super) lease: Duration,
-}
-
-/// The engine of the table `tickets`.
-#[derive(Clone, Debug)]
-pub(super) struct Engine {
-    pub(super) name: String,
-    pub(super) transactional: bool,
-}
-
 /// Looks at everything, and changes nothing. An error means that it could not look.
 pub(super) fn look(link: &mut Link, identity: &Identity) -> Result<Found, Fault> {
     let mut columns = Vec::new();
@@ -88,7 +71,7 @@ pub(super) fn look(link: &mut Link, identity: &Identity) -> Result<Found, Fault>
         limits::DATABASE_NAMES_MAX,
     )?;
     let mut found = Found {
-        engine: engine(link)?,
+        engine: answers::engine(link.query(include_str!("../../sql/engine.sql"), 1)?)?,
         triggers: triggers
             .into_iter()
             .map(|mut row| column(&mut row, 0))
@@ -252,58 +235,6 @@ pub(super) fn differ(stored: &Numbering, given: &Numbering) -> Result<(), Fault>
     }
 }
 
-/// The row, from `read.sql` or, of an old table, from `counter.sql`.
-pub(super) fn view(mut rows: Vec<Row>, identity: &Identity) -> Result<View, Fault> {
-    if rows.len() > 1 {
-        return Err(Fault::new(FaultKind::NotOneRow, "there are several rows"));
-    }
-    let mut row = rows.pop().ok_or(FaultKind::NoCounterRow)?;
-    let id = number(&mut row, 0, "id")?;
-    if row.len() == 1 {
-        return Ok(View {
-            id,
-            mark: 0,
-            epoch: Epoch::default(),
-            owner: crate::counter::Owner::Nobody,
-            read_only: false,
-            lease: limits::LEASE_DEFAULT,
-        });
-    }
-    let owner = text(&mut row, 4)?;
-    let here = text(&mut row, 5)?;
-    let lease: Option<u64> = column(&mut row, 7)?;
-    Ok(View {
-        id,
-        mark: number(&mut row, 1, "mark")?,
-        epoch: Epoch {
-            number: number(&mut row, 2, "epoch")?,
-            tag: number(&mut row, 3, "epoch_tag")?,
-        },
-        owner: identity.owner(owner, here),
-        read_only: column::<u64>(&mut row, 6)? == 0,
-        lease: Duration::from_secs(lease.ok_or(FaultKind::NoSettings)?),
-    })
-}
-
-/// A number of the row that must be one, and not below 0.
-fn number(row: &mut Row, index: usize, name: &str) -> Result<u64, Fault> {
-    let value: mysql::Value = column(row, index)?;
-    mysql::from_value_opt(value.clone()).map_err(|_| {
-        let shown = match value {
-            mysql::Value::NULL => "NULL".to_owned(),
-            mysql::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            other => other.as_sql(true),
-        };
-        Fault::new(FaultKind::CounterUnusable, format!("{name} is {shown}"))
-    })
-}
-
-/// A text that may be NULL, or not in UTF-8.
-fn text(row: &mut Row, index: usize) -> Result<String, Fault> {
-    let bytes: Option<Vec<u8>> = column(row, index)?;
-    Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
-}
-
 fn stored(link: &mut Link, has_lease: bool) -> Result<Option<Stored>, Fault> {
     let statement = match has_lease {
         true => include_str!("../../sql/settings.sql"),
@@ -316,35 +247,5 @@ fn stored(link: &mut Link, has_lease: bool) -> Result<Option<Stored>, Fault> {
         }
         rows => rows?,
     };
-    let damaged = |said: &str| Fault::new(FaultKind::SettingsDamaged, said);
-    if rows.len() > 1 {
-        return Err(damaged("there are several rows"));
-    }
-    let Some(mut row) = rows.into_iter().next() else {
-        return Ok(None);
-    };
-    let mut number = |index| match column::<Option<u64>>(&mut row, index) {
-        Ok(Some(number)) => Ok(number),
-        _ => Err(damaged("a value is not a number")),
-    };
-    let numbering = Numbering::new(number(0)?, number(1)?, number(2)?)?;
-    let lease = match has_lease {
-        true => Duration::from_secs(number(3)?),
-        false => limits::LEASE_DEFAULT,
-    };
-    Ok(Some(Stored { numbering, lease }))
-}
-
-fn engine(link: &mut Link) -> Result<Option<Engine>, Fault> {
-    let rows = link.query(include_str!("../../sql/engine.sql"), 1)?;
-    let Some(mut row) = rows.into_iter().next() else {
-        return Ok(None);
-    };
-    // A view has no engine.
-    let name: Option<String> = column(&mut row, 0)?;
-    let transactions: Option<String> = column(&mut row, 1)?;
-    Ok(Some(Engine {
-        name: name.unwrap_or_else(|| "none".to_owned()),
-        transactional: transactions.is_some_and(|answer| answer == "YES"),
-    }))
+    answers::stored(rows)
 }

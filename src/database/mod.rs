@@ -1,8 +1,9 @@
 //! The database: where the counter lives, and all that is ever said to MySQL.
 //!
 //! `session` holds the only SQL of the hot path, `workers` the threads that run it, `schema` what
-//! an operator does to the tables, and `error` the one enum in which all of them fail. The
-//! statements are files of their own in `sql/`. `local` starts a private server.
+//! an operator does to the tables, `answers` what MySQL's answers mean, and `error` the one enum
+//! in which all of them fail. The statements are files of their own in `sql/`. `local` starts a
+//! private server.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use crate::limits;
 use crate::secret::SecretSource;
 
+pub mod answers;
 mod driver;
 mod error;
 mod identity;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 
 use super::Settings;
-use super::driver::{Deadline, Link, column, guarded, random, within};
+use super::answers::{column, view};
+use super::driver::{Deadline, Link, guarded, random, within};
 use super::identity::{CLOSED, Identity, Variables};
-use super::look::{self, ADDED_COLUMNS, Found, LEASE_COLUMN, differ, look};
+use super::look::{ADDED_COLUMNS, Found, LEASE_COLUMN, differ, look};
 use super::session::Session;
 use crate::counter::{Epoch, Owner, View, Warning};
 use crate::fault::{Fault, FaultKind};
@@ -393,7 +394,7 @@ impl Desk {
     /// The counter alone, as under a lock of one table.
     fn counter(&mut self) -> Result<u64, Fault> {
         let rows = self.link.query(include_str!("../../sql/counter.sql"), 2)?;
-        look::view(rows, &self.identity).map(|view| view.id)
+        view(rows, &self.identity).map(|view| view.id)
     }
 
     /// Makes everything that is missing, and opens a counter that was never opened. Without

@@ -11,13 +11,14 @@ use mysql::prelude::Queryable;
 use mysql::{Params, Statement};
 
 use super::Settings;
-use super::driver::{Deadline, Done, Link, column, guarded};
+use super::answers::{Done, column, has_connection, reserved, view};
+use super::driver::{Deadline, Link, guarded};
 use super::identity::{Identity, Variables};
-use super::look::{look, view};
+use super::look::look;
 use crate::counter::{Epoch, Found, Memory, Server, View, Warning};
 use crate::fault::{Fault, FaultKind};
 use crate::limits;
-use crate::ticket::{Block, Numbering};
+use crate::ticket::Numbering;
 
 /// A connection that may reserve: set up, and what is stored verified.
 pub struct Session {
@@ -145,30 +146,10 @@ impl Session {
                 }
                 done => done?,
             };
-            match done.rows {
-                0 => return Ok(Found::Refused { view: self.view()? }),
-                1 => {}
-                rows => {
-                    let said = format!("a reservation changed {rows} rows");
-                    return Err(Fault::new(FaultKind::NotOneRow, said));
-                }
+            match reserved(done, count, floor, &self.numbering)? {
+                Some(last) => Ok(Found::Reserved { last }),
+                None => Ok(Found::Refused { view: self.view()? }),
             }
-            // `LAST_INSERT_ID(expr)` comes back in the OK packet of the same round trip:
-            // https://dev.mysql.com/doc/refman/8.4/en/information-functions.html
-            // With a trigger on the table nothing comes back: it might have stored another value.
-            let Some(last) = done.last_insert_id.filter(|&last| last > 0) else {
-                return Err(FaultKind::CounterAltered.into());
-            };
-            if Block::ending_at(last, count).is_none() {
-                let said = format!("it was {}", last.wrapping_sub(count));
-                return Err(Fault::new(FaultKind::CounterUnusable, said));
-            }
-            let least = floor.saturating_add(count);
-            if !(least..=last_base).contains(&last) {
-                let said = format!("it ended at {last}, not from {least} to {last_base}");
-                return Err(Fault::new(FaultKind::CounterAltered, said));
-            }
-            Ok(Found::Reserved { last })
         })
     }
 
@@ -276,13 +257,5 @@ fn is_there(link: &mut Link, settings: &Settings, connection: u64) -> Result<boo
         include_str!("../../sql/connections.sql"),
         limits::DATABASE_PROCESSES_MAX,
     )?;
-    for mut row in rows {
-        if column::<u64>(&mut row, 0)? == connection {
-            let user: Option<String> = column(&mut row, 1)?;
-            let database: Option<String> = column(&mut row, 3)?;
-            return Ok(user.as_deref() == Some(&settings.username)
-                && database.as_deref() == Some(&settings.name));
-        }
-    }
-    Ok(false)
+    has_connection(rows, connection, &settings.username, &settings.name)
 }

@@ -43,7 +43,8 @@ pub struct Request<'a> {
     pub authorization: Option<&'a [u8]>,
 }
 
-/// The methods of RFC 9110, section 9, and `PATCH`. All others are unknown: 501.
+/// The methods of RFC 9110, section 9, but `CONNECT`, and `PATCH`. All others are unknown: 501. No
+/// `CONNECT` comes to a server that is no proxy, and what follows one is no HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `GET`
@@ -60,8 +61,6 @@ pub enum Method {
     Options,
     /// `PATCH`
     Patch,
-    /// `CONNECT`
-    Connect,
     /// `TRACE`
     Trace,
 }
@@ -331,11 +330,12 @@ fn understand<'a>(tokens: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Rej
         _ => Version::Http11,
     };
     let fields = Fields::read(tokens.headers)?;
-    let (target, has_authority) = target(tokens.path.unwrap_or_default().as_bytes(), method)?;
+    let target = target(tokens.path.unwrap_or_default().as_bytes(), method)?;
     match fields.host {
         None if version == Version::Http11 => return Err(Reject::HostMissing),
-        // Empty, it says that the target has no authority (RFC 9112, section 3.2).
-        Some(b"") if !has_authority => {}
+        // Empty, it says that there is no authority (RFC 9112, section 3.2). The one of an absolute
+        // target goes before it.
+        Some(b"") => {}
         Some(host) if !is_authority(host) => return Err(Reject::HostInvalid),
         _ => {}
     }
@@ -388,13 +388,15 @@ impl<'a> Fields<'a> {
             match name.len() {
                 4 if is("host") => once(&mut fields.host, value, Reject::HostRepeated)?,
                 6 if is("expect") => {
-                    if !value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(Reject::Expectation);
+                    for expectation in elements(value) {
+                        if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                            return Err(Reject::Expectation);
+                        }
+                        fields.expect_continue = true;
                     }
-                    fields.expect_continue = true;
                 }
                 10 if is("connection") => {
-                    for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    for token in elements(value) {
                         fields.close |= token.eq_ignore_ascii_case(b"close");
                         fields.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
                     }
@@ -420,6 +422,14 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The elements of a list, without the empty ones (RFC 9110, section 5.6.1.2). None of those that
+/// matter here holds a quoted string. Codings of a transfer are no list here: requests are smuggled
+/// in what two parsers make of one.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let elements = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    elements.filter(|element| !element.is_empty())
+}
+
 /// Fills in a field that may not be there twice, even with the same value.
 fn once<T>(slot: &mut Option<T>, value: T, repeated: Reject) -> Result<(), Reject> {
     match slot.replace(value) {
@@ -437,14 +447,13 @@ fn method(name: &str) -> Result<Method, Reject> {
         "DELETE" => Method::Delete,
         "OPTIONS" => Method::Options,
         "PATCH" => Method::Patch,
-        "CONNECT" => Method::Connect,
         "TRACE" => Method::Trace,
         _ => return Err(Reject::MethodUnknown),
     })
 }
 
-/// Reads a target; also tells whether it names an authority.
-fn target(target: &[u8], method: Method) -> Result<(Target<'_>, bool), Reject> {
+/// Reads a target.
+fn target(target: &[u8], method: Method) -> Result<Target<'_>, Reject> {
     if !target
         .iter()
         .all(|byte| byte.is_ascii_graphic() && *byte != b'#')
@@ -452,10 +461,10 @@ fn target(target: &[u8], method: Method) -> Result<(Target<'_>, bool), Reject> {
         return Err(Reject::Target);
     }
     if target.starts_with(b"/") {
-        return Ok((split_query(target), false));
+        return Ok(split_query(target));
     }
     if target == b"*" && method == Method::Options {
-        return Ok((Target::Asterisk, false));
+        return Ok(Target::Asterisk);
     }
     let rest = after_scheme(target).ok_or(Reject::Target)?;
     let end = rest
@@ -467,15 +476,14 @@ fn target(target: &[u8], method: Method) -> Result<(Target<'_>, bool), Reject> {
         return Err(Reject::HostInvalid);
     }
     // An empty path stands for the root, with OPTIONS for the server (RFC 9110, section 4.2.3).
-    let target = match split_query(path) {
+    Ok(match split_query(path) {
         Target::Path {
             path: b"",
             query: None,
         } if method == Method::Options => Target::Asterisk,
         Target::Path { path: b"", query } => Target::Path { path: b"/", query },
         whole => whole,
-    };
-    Ok((target, true))
+    })
 }
 
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {

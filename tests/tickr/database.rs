@@ -20,6 +20,7 @@ use tickr::database::{Failover, Host, Secret, Settings, Tls};
 use tickr::fault::{Fault, FaultKind};
 use tickr::ticket::{Block, Numbering};
 
+use crate::harness::wait_until;
 use crate::support::{options, scratch, start};
 
 /// A short lease, so that opening waits no longer than it must.
@@ -1048,6 +1049,47 @@ fn a_worker_that_hangs_is_replaced_and_its_connection_is_ended() {
         .unwrap();
     pool.replace(Some(bystander)).unwrap();
     admin.query_drop("DO 1").unwrap();
+}
+
+/// A statement that looks at nothing else until it is done: a key that takes many rounds to derive.
+#[test]
+fn a_connection_that_cannot_be_ended_is_waited_for_with_a_bound_and_named() {
+    const ROUNDS: &str = "DO ENCRYPT('x', '$6$rounds=6000000$tickr')";
+    let server = Server::shared();
+    let settings = server.created();
+    let plain = server.plain_user(&settings, "SELECT, UPDATE");
+    let options = OptsBuilder::new()
+        .socket(server.local.socket().to_str())
+        .user(Some(&plain.username))
+        .pass(Some("pass"))
+        .db_name(Some(&plain.name));
+    let mut stuck = Conn::new(options).unwrap();
+    let connection = u64::from(stuck.connection_id());
+    let working = thread::spawn(move || stuck.query_drop(ROUNDS));
+    let mut admin = server.admin();
+    let at_work = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+         WHERE ID = ? AND INFO LIKE 'DO ENCRYPT%'";
+    let is_there = |admin: &mut Conn| admin.exec_first(at_work, (connection,)).unwrap();
+    while is_there(&mut admin) == Some(0_u64) {
+        thread::sleep(Duration::from_millis(5));
+    }
+
+    let mut pool = Pool::start(&plain, 1);
+    let began = Instant::now();
+    let fault = pool.replace(Some(connection)).map(|_| ()).unwrap_err();
+    let took = began.elapsed();
+    assert_eq!(fault.kind, FaultKind::ConnectionStuck, "{fault}");
+    assert!(fault.said.contains(&format!("connection {connection}")));
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let of_user = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = ?";
+    let mut held = || -> Option<u64> { admin.exec_first(of_user, (&plain.username,)).unwrap() };
+    wait_until("only what is stuck is left", || held() == Some(1));
+
+    // It was told to end, and does so when it can.
+    assert!(working.join().unwrap().is_err());
+    wait_until("it has ended", || held() == Some(0));
+    pool.replace(Some(connection)).unwrap();
+    assert_eq!(held(), Some(1), "the new one");
 }
 
 #[test]

@@ -543,7 +543,7 @@ fn targets_in_origin_and_absolute_form_are_served() {
         "\\livez",
     ];
     all_end_with(400, &bad.map(|target| request("GET", target)));
-    all_end_with(400, &["tickr:80", "tickr"].map(|t| request("CONNECT", t)));
+    all_end_with(501, &["tickr:80", "/livez"].map(|t| request("CONNECT", t)));
     all_end_with(400, &["*x", "**"].map(|t| request("OPTIONS", t)));
 }
 

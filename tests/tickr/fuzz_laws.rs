@@ -11,6 +11,8 @@ use proptest::sample::Index;
 mod answer;
 #[path = "../../fuzz/laws/differential.rs"]
 pub(super) mod differential;
+#[path = "../../fuzz/laws/mysql.rs"]
+mod mysql_answers;
 #[path = "../../fuzz/laws/settings.rs"]
 mod settings;
 #[path = "../../fuzz/laws/url.rs"]
@@ -101,6 +103,11 @@ fn settings_keep_their_bounds_and_their_secrets() {
 }
 
 #[test]
+fn what_mysql_answers_is_taken_as_sent_or_is_an_error() {
+    hold("mysql", 50, mysql_answers::check);
+}
+
+#[test]
 fn the_request_parser_differs_from_the_grammar_only_where_it_is_meant() {
     hold("differential", 20, differential::check);
     hold("request", 50, differential::check);
@@ -120,6 +127,11 @@ proptest! {
     #[test]
     fn almost_settings(input in almost(&["settings"], ascii())) {
         settings::check(text(&input));
+    }
+
+    #[test]
+    fn almost_an_answer_of_mysql(input in almost(&["mysql"], (0..=u8::MAX).collect())) {
+        mysql_answers::check(&input);
     }
 
     #[test]

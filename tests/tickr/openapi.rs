@@ -16,7 +16,7 @@ use tickr::moment::Moment;
 
 use crate::harness::{Client, Database, Kind, Response, Tickr, wait_until};
 
-/// Methods as OpenAPI names them, all those that the server can tell apart but CONNECT.
+/// Methods as OpenAPI names them: all that the server can tell apart.
 const METHODS: [&str; 8] = [
     "get", "head", "post", "put", "delete", "patch", "options", "trace",
 ];

@@ -109,17 +109,21 @@ fn a_node_sleeps_while_its_database_hangs() {
 /// A database with a user that is nobody special, and the settings to be that user.
 fn with_plain_user(limits: &str) -> (Database, [(&'static str, &'static str); 2]) {
     let database = Database::alone();
+    let plain = plain_user(&database, limits);
+    (database, plain)
+}
+
+fn plain_user(database: &Database, limits: &str) -> [(&'static str, &'static str); 2] {
     let user = "'plain'@'localhost'";
     database.execute(&format!(
         "CREATE USER {user} IDENTIFIED BY 'plain' {limits}"
     ));
     let name = database.name();
     database.execute(&format!("GRANT SELECT, UPDATE ON `{name}`.* TO {user}"));
-    let settings = [
+    [
         ("TICKR_DATABASE_USERNAME", "plain"),
         ("TICKR_DATABASE_PASSWORD", "plain"),
-    ];
-    (database, settings)
+    ]
 }
 
 /// The counter can be read all the while, and each reservation that is tried spends numbers.
@@ -156,6 +160,60 @@ fn a_counter_that_cannot_be_moved_is_told_once_and_tried_seldom() {
         client.ask(READY).status == 200
     });
     assert_eq!(client.ask(CREATE).status, 200);
+}
+
+/// Connections of the plain user in MySQL.
+fn sessions(database: &Database) -> usize {
+    database.value("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'plain'")
+}
+
+/// Semi-synchronous replication without a replica: everything can be read, and no commit ends.
+#[test]
+fn a_server_whose_commits_hang_is_told_once_and_is_not_filled_with_connections() {
+    const POOL: usize = 3;
+    let database = Database::alone_with(&["--log-bin"]);
+    let settings = [
+        &plain_user(&database, "")[..],
+        &[
+            ("TICKR_DATABASE_POOL_SIZE", "3"),
+            ("TICKR_DATABASE_POOL_TIMEOUT", "1"),
+        ],
+    ];
+    let tickr = Tickr::serve_with(&database, &settings.concat());
+    let mut client = tickr.connect(Kind::Tcp);
+    let last = client.ask(CREATE).tickets()[0];
+    for variable in ["timeout = 600000", "wait_no_slave = 1", "enabled = 1"] {
+        database.execute(&format!("SET GLOBAL rpl_semi_sync_master_{variable}"));
+    }
+    assert_eq!(client.ask(CREATE).status, 503);
+    wait_until("the node is not ready", || client.ask(READY).status == 503);
+    let (spent, began) = (database.counter(), Instant::now());
+    let mut most = 0;
+    while began.elapsed() < Duration::from_secs(12) {
+        let ready = client.ask(READY);
+        assert_eq!(ready.status, 503, "it flaps: {}", tickr.log());
+        let status = client.ask(STATUS).text().to_owned();
+        assert!(!status.contains(r#""state":"serving""#), "{status}");
+        assert!(status.contains("did not respond in time"), "{status}");
+        most = most.max(sessions(&database));
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(most <= POOL + 1, "{most} connections, one of them new");
+    // One attempt at a time, and each takes two seconds.
+    let took = began.elapsed().as_secs();
+    let spent = database.counter() - spent;
+    assert!(spent <= took / 2 + 2, "{spent} numbers in {took} s");
+    let count = |words| tickr.log().matches(words).count();
+    assert_eq!(count("available again"), 0, "{}", tickr.log());
+    assert_eq!(count("unavailable"), 1, "{}", tickr.log());
+
+    database.execute("SET GLOBAL rpl_semi_sync_master_enabled = 0");
+    wait_until("the node is ready again", || {
+        client.ask(READY).status == 200
+    });
+    assert!(client.ask(CREATE).tickets()[0] > last);
+    assert_eq!(count("available again"), 1, "{}", tickr.log());
+    wait_until("what was given up is gone", || sessions(&database) <= POOL);
 }
 
 #[test]

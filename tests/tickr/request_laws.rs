@@ -155,7 +155,6 @@ fn samples() -> impl Strategy<Value = Sample> {
         Method::Delete,
         Method::Options,
         Method::Patch,
-        Method::Connect,
         Method::Trace,
     ]);
     let version = prop::sample::select(vec![Version::Http10, Version::Http11]);

@@ -256,7 +256,7 @@ fn wait(
 ) -> Result<Option<View>, Fault> {
     let began = Moment::now();
     let first = read(desk)?;
-    let lease = lease.max(first.lease) + limits::LEASE_GRACE;
+    let lease = lease.max(first.lease).saturating_add(limits::LEASE_GRACE);
     progress(format!(
         "closed; waiting {} s, until no earlier reservation can be in use",
         lease.as_secs()
@@ -286,5 +286,5 @@ fn wait(
 fn read(desk: &mut Desk) -> Result<View, Fault> {
     let query = desk.identity.fill(include_str!("../../../sql/read.sql"));
     let rows = desk.link.query(&query, 2)?;
-    look::view(rows, &desk.identity)
+    view(rows, &desk.identity)
 }

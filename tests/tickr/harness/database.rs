@@ -18,10 +18,11 @@ struct Server {
 }
 
 impl Server {
-    fn start(tcp: bool) -> Server {
+    fn start(tcp: bool, extra_arguments: &[&str]) -> Server {
         let folder = scratch();
         let local = start(LocalOptions {
             tcp,
+            extra_arguments: extra_arguments.iter().map(ToString::to_string).collect(),
             ..options(folder.path())
         });
         Server {
@@ -49,7 +50,7 @@ impl Database {
         static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(|poison| poison.into_inner());
         let server = shared.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(Server::start(true));
+            let server = Arc::new(Server::start(true, &[]));
             *shared = Arc::downgrade(&server);
             server
         });
@@ -63,7 +64,12 @@ impl Database {
 
     /// The same, made for a node with these application settings.
     pub(crate) fn alone_for(node: &[(&str, &str)]) -> Database {
-        Database::on(Arc::new(Server::start(false))).created_for(node)
+        Database::on(Arc::new(Server::start(false, &[]))).created_for(node)
+    }
+
+    /// The same with further options of the server.
+    pub(crate) fn alone_with(extra_arguments: &[&str]) -> Database {
+        Database::on(Arc::new(Server::start(false, extra_arguments))).created_for(&NODE)
     }
 
     /// Runs `tickr db create` with these application settings.
