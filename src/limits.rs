@@ -157,6 +157,8 @@ pub const LEASE_SECONDS_MIN: u64 = 1;
 pub const LEASE_SECONDS_MAX: u64 = 3600;
 /// Longest file that a secret is read from.
 pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
+/// Longest part of a state file that is read; its few numbers are far shorter.
+pub const STATE_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Longest name of a database, in characters (MySQL manual, "Identifier Length Limits").
 pub const DATABASE_NAME_CHARS_MAX: usize = 64;
 /// Characters of a wrong value that an error repeats.

@@ -3,10 +3,11 @@
 //!
 //! The file is a help and never an obstacle: one that is missing, torn or of another node is a
 //! warning. It is written by a thread of its own, by rename, so that the event loop never waits for
-//! a disk.
+//! a disk. A path that leads to a device or a pipe is refused: reading one may never end, and to
+//! write by rename would replace it.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::counter::{Epoch, Memory};
+use crate::limits;
 use crate::moment::Moment;
 use crate::ticket::Numbering;
 
@@ -44,7 +46,7 @@ impl StateFile {
                 {
                     log::warn!(
                         "cannot write TICKR_STATE_FILE ({}: {error}); a restart will not remember \
-                         the counter. Make the folder writable",
+                         the counter. Make the folder writable, or choose another path",
                         path.display()
                     );
                 }
@@ -73,7 +75,7 @@ impl StateFile {
 
 /// What the file remembers; nothing, with a warning, when it can't be used.
 pub fn read(path: &Path, numbering: &Numbering) -> Memory {
-    let text = match fs::read_to_string(path) {
+    let text = match text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::default(),
         Err(error) => {
@@ -87,6 +89,30 @@ pub fn read(path: &Path, numbering: &Numbering) -> Memory {
             ignored(path, reason);
             Memory::default()
         }
+    }
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(place(path)?)?;
+    file.take(limits::STATE_FILE_BYTES_MAX)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Where the file is, or will be: the end of a symbolic link, and a regular file.
+fn place(path: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.to_owned()),
+        found => found?,
+    };
+    let path = fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("it is a symbolic link that leads nowhere"),
+        _ => error,
+    })?;
+    match fs::metadata(&path)?.is_file() {
+        true => Ok(path),
+        false => Err(io::Error::other("it is not a regular file")),
     }
 }
 
@@ -132,6 +158,7 @@ fn write(path: &Path, numbering: &Numbering, memory: Memory) -> io::Result<()> {
         "epoch_tag": memory.epoch.tag,
         "base_id": memory.id,
     });
+    let path = place(path)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
@@ -143,6 +170,8 @@ fn write(path: &Path, numbering: &Numbering, memory: Memory) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -167,5 +196,41 @@ mod tests {
             fs::write(&path, &whole[..end]).unwrap();
             assert_eq!(read(&path, &numbering), Memory::default(), "{end}");
         }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_read_nor_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [device, lost, link, file] =
+            ["device", "lost", "link", "file"].map(|name| folder.path().join(name));
+        let numbering = Numbering::new(4, 1, 0).unwrap();
+        let memory = Memory {
+            id: 7,
+            ..Memory::default()
+        };
+        symlink("/dev/zero", &device).unwrap();
+        symlink("nowhere", &lost).unwrap();
+        for path in [&device, &lost, &folder.path().to_owned()] {
+            assert_eq!(read(path, &numbering), Memory::default());
+            assert!(write(path, &numbering, memory).is_err(), "{path:?}");
+        }
+        for link in [&device, &lost] {
+            assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+        }
+        // A link to a file stays one: what it leads to is on the disk that was chosen for it.
+        symlink("file", &link).unwrap();
+        write(&file, &numbering, Memory::default()).unwrap();
+        write(&link, &numbering, memory).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(read(&file, &numbering), memory);
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let huge = File::create(&path).unwrap();
+        huge.set_len(1 << 40).unwrap();
+        assert_eq!(text(&path).unwrap().len() as u64, limits::STATE_FILE_BYTES_MAX);
     }
 }
