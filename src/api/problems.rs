@@ -21,16 +21,16 @@ pub fn misrouted(error: &RouteError) -> Response {
     let (status, field) = match error {
         RouteError::Unauthorized => (Status::Unauthorized, Some(Field::Authenticate)),
         RouteError::NotFound => (Status::NotFound, None),
-        RouteError::MethodNotAllowed(allow) => (
+        RouteError::MethodNotAllowed { endpoint } => (
             Status::MethodNotAllowed,
-            Some(Field::Allow(allow.methods())),
+            Some(Field::Allow(endpoint.methods())),
         ),
         RouteError::BadEscape
         | RouteError::CountNotANumber
         | RouteError::CountZero
         | RouteError::CountTooLarge
         | RouteError::UnknownFormat { .. }
-        | RouteError::RepeatedFormat
+        | RouteError::RepeatedFormat { .. }
         | RouteError::UnknownParameters { .. } => (Status::BadRequest, None),
     };
     problem(status, field, route_detail(error))
@@ -176,10 +176,13 @@ fn route_detail(error: &RouteError) -> Text {
             "The N of /tickets/create/N is over the largest batch of this server \
              (TICKR_MAX_BATCH). No ticket was used; ask for fewer at a time."
         }
-        RouteError::UnknownFormat { known } => {
+        RouteError::UnknownFormat { endpoint } => {
+            let known = endpoint.formats();
             return format!("The format must be {known}. No ticket was used.").into();
         }
-        RouteError::RepeatedFormat => "The format is given more than once. No ticket was used.",
+        RouteError::RepeatedFormat { .. } => {
+            "The format is given more than once. No ticket was used."
+        }
         RouteError::UnknownParameters { endpoint, names } => {
             let known = match endpoint {
                 Endpoint::Create | Endpoint::Status => "the only one is format",
@@ -198,7 +201,7 @@ fn route_detail(error: &RouteError) -> Text {
             "There is no such path. Tickets are at /tickets/create and /tickets/create/N; a \
              trailing or doubled slash is another path."
         }
-        RouteError::MethodNotAllowed(_) => {
+        RouteError::MethodNotAllowed { .. } => {
             "This path does not take that method; the Allow field lists those that it takes. No \
              ticket was used."
         }

@@ -18,11 +18,6 @@ const QUERY_WORD_BYTES_MAX: usize = 16;
 /// Bytes of unknown parameters that an error repeats.
 const SHOWN_NAMES_BYTES_MAX: usize = 80;
 
-/// The formats of tickets.
-const CREATE: &str = "array, string, range or range-string";
-/// The formats of the status.
-const STATUS: &str = "string";
-
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -87,6 +82,23 @@ impl Endpoint {
             Endpoint::Other => "other",
         }
     }
+
+    /// The methods that it takes, for the `Allow` field (RFC 9110, section 10.2.1).
+    pub fn methods(self) -> &'static str {
+        match self {
+            Endpoint::Create => "GET, POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    /// The formats that it has.
+    pub fn formats(self) -> &'static str {
+        match self {
+            Endpoint::Create => "array, string, range or range-string",
+            Endpoint::Status => "string",
+            _ => "",
+        }
+    }
 }
 
 impl Route {
@@ -116,11 +128,14 @@ pub enum RouteError {
     CountTooLarge,
     /// 400: `format` is none of those that the route has.
     UnknownFormat {
-        /// Those that it has.
-        known: &'static str,
+        /// What the request was for.
+        endpoint: Endpoint,
     },
     /// 400: `format` is there more than once.
-    RepeatedFormat,
+    RepeatedFormat {
+        /// What the request was for.
+        endpoint: Endpoint,
+    },
     /// 400: the query has parameters that the route does not know.
     UnknownParameters {
         /// What the request was for.
@@ -133,36 +148,28 @@ pub enum RouteError {
     /// 404: no such path.
     NotFound,
     /// 405: the path exists, and takes other methods.
-    MethodNotAllowed(Allow),
+    MethodNotAllowed {
+        /// What the request was for.
+        endpoint: Endpoint,
+    },
 }
 
 impl RouteError {
     /// What the refused request is counted as.
     pub fn endpoint(&self) -> Endpoint {
         match self {
-            RouteError::CountNotANumber
-            | RouteError::CountZero
-            | RouteError::CountTooLarge
-            | RouteError::MethodNotAllowed(Allow::GetPost) => Endpoint::Create,
-            RouteError::UnknownFormat { known: CREATE } => Endpoint::Create,
-            RouteError::UnknownFormat { .. } => Endpoint::Status,
-            RouteError::UnknownParameters { endpoint, .. } => *endpoint,
-            RouteError::RepeatedFormat => Endpoint::Create,
-            RouteError::BadEscape
-            | RouteError::Unauthorized
-            | RouteError::NotFound
-            | RouteError::MethodNotAllowed(Allow::GetHead) => Endpoint::Other,
+            RouteError::CountNotANumber | RouteError::CountZero | RouteError::CountTooLarge => {
+                Endpoint::Create
+            }
+            RouteError::UnknownFormat { endpoint }
+            | RouteError::RepeatedFormat { endpoint }
+            | RouteError::UnknownParameters { endpoint, .. }
+            | RouteError::MethodNotAllowed { endpoint } => *endpoint,
+            RouteError::BadEscape | RouteError::Unauthorized | RouteError::NotFound => {
+                Endpoint::Other
+            }
         }
     }
-}
-
-/// The methods that a path takes, for the `Allow` field (RFC 9110, section 10.2.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allow {
-    /// Routes that issue tickets.
-    GetPost,
-    /// Routes that only show something.
-    GetHead,
 }
 
 /// The settings that routing depends on.
@@ -174,16 +181,6 @@ pub struct Rules {
     pub batch_format: Format,
     /// When set, every route but the probes asks for it (RFC 7617, any user name).
     pub password: Option<Box<[u8]>>,
-}
-
-impl Allow {
-    /// The value of the `Allow` field.
-    pub fn methods(self) -> &'static str {
-        match self {
-            Allow::GetPost => "GET, POST",
-            Allow::GetHead => "GET, HEAD",
-        }
-    }
 }
 
 /// Finds the route of a request.
@@ -200,19 +197,20 @@ pub fn route(request: &Request<'_>, rules: &Rules) -> Result<Route, RouteError> 
     }
     match path.ok_or(RouteError::NotFound)? {
         // Balancers add what they like to a probe.
-        b"/livez" => reads(request.method).map(|()| Route::Livez),
-        b"/readyz" => reads(request.method).map(|()| Route::Readyz),
+        b"/livez" => reads(request, Endpoint::Livez).map(|()| Route::Livez),
+        b"/readyz" => reads(request, Endpoint::Readyz).map(|()| Route::Readyz),
         b"/status" => {
-            reads(request.method)?;
-            let strings = match format(query, Endpoint::Status)? {
+            let endpoint = Endpoint::Status;
+            reads(request, endpoint)?;
+            let strings = match format(query, endpoint)? {
                 None => false,
                 Some(Format::String) => true,
-                Some(_) => return Err(RouteError::UnknownFormat { known: STATUS }),
+                Some(_) => return Err(RouteError::UnknownFormat { endpoint }),
             };
             Ok(Route::Status { strings })
         }
         b"/metrics" => {
-            reads(request.method)?;
+            reads(request, Endpoint::Metrics)?;
             format(query, Endpoint::Metrics)?;
             Ok(Route::Metrics)
         }
@@ -236,17 +234,19 @@ pub fn route(request: &Request<'_>, rules: &Rules) -> Result<Route, RouteError> 
     }
 }
 
-fn reads(method: Method) -> Result<(), RouteError> {
-    match method {
+fn reads(request: &Request<'_>, endpoint: Endpoint) -> Result<(), RouteError> {
+    match request.method {
         Method::Get | Method::Head => Ok(()),
-        _ => Err(RouteError::MethodNotAllowed(Allow::GetHead)),
+        _ => Err(RouteError::MethodNotAllowed { endpoint }),
     }
 }
 
 fn issues(method: Method) -> Result<(), RouteError> {
     match method {
         Method::Get | Method::Post => Ok(()),
-        _ => Err(RouteError::MethodNotAllowed(Allow::GetPost)),
+        _ => Err(RouteError::MethodNotAllowed {
+            endpoint: Endpoint::Create,
+        }),
     }
 }
 
@@ -267,11 +267,7 @@ fn parse_count(digits: &[u8], max_batch: u64) -> Result<u64, RouteError> {
 /// Reads a query, in which no route but [`Route::Create`] and [`Route::Status`] knows anything.
 fn format(query: Option<&[u8]>, endpoint: Endpoint) -> Result<Option<Format>, RouteError> {
     let Some(query) = query else { return Ok(None) };
-    let known = match endpoint {
-        Endpoint::Create => CREATE,
-        Endpoint::Status => STATUS,
-        _ => "",
-    };
+    let known = endpoint.formats();
     let (mut found, mut unknown) = (None, String::new());
     for pair in query.split(|byte| *byte == b'&') {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
@@ -293,9 +289,9 @@ fn format(query: Option<&[u8]>, endpoint: Endpoint) -> Result<Option<Format>, Ro
         }
         let format = value
             .and_then(Format::from_name)
-            .ok_or(RouteError::UnknownFormat { known })?;
+            .ok_or(RouteError::UnknownFormat { endpoint })?;
         if found.replace(format).is_some() {
-            return Err(RouteError::RepeatedFormat);
+            return Err(RouteError::RepeatedFormat { endpoint });
         }
     }
     match unknown.is_empty() {

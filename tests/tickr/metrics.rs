@@ -41,6 +41,9 @@ fn tickets_answers_connections_and_reservations_are_counted() {
         ("HEAD /tickets/create HTTP/1.1", 405),
         ("GET /status HTTP/1.1", 200),
         ("HEAD /livez HTTP/1.1", 200),
+        ("POST /livez HTTP/1.1", 405),
+        ("GET /status?format=string&format=string HTTP/1.1", 400),
+        ("DELETE /status HTTP/1.1", 405),
         ("GET /nowhere HTTP/1.1", 404),
     ] {
         assert_eq!(client.ask(line).status, status, "{line}");
@@ -58,7 +61,10 @@ fn tickets_answers_connections_and_reservations_are_counted() {
     grew(&answers("/tickets/create", 400), 1.0);
     grew(&answers("/tickets/create", 405), 1.0);
     grew(&answers("/status", 200), 1.0);
+    grew(&answers("/status", 400), 1.0);
+    grew(&answers("/status", 405), 1.0);
     grew(&answers("/livez", 200), 1.0);
+    grew(&answers("/livez", 405), 1.0);
     grew(&answers("/metrics", 200), 1.0);
     grew(&answers("other", 404), 1.0);
     let duration = "tickr_request_duration_seconds";
