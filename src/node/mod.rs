@@ -330,6 +330,14 @@ impl Node {
                     Err(error) if is_about_one_client(&error) => {}
                     Err(error) => {
                         self.journal.on_accept_failed(&error);
+                        // Without clients, nobody will leave and so give up what is short.
+                        let hopeless = |draining: Draining| {
+                            self.clients.is_empty() && draining.since + limits::LEAVING_GRACE <= now
+                        };
+                        if self.draining.is_some_and(hopeless) {
+                            self.listeners[index].ready = false;
+                            continue;
+                        }
                         self.accept_again_at = Some(now + limits::ACCEPT_PAUSE);
                         return;
                     }

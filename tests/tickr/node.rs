@@ -393,6 +393,20 @@ fn a_shortage_of_files_is_waited_through_asleep() {
     assert_eq!(bodies(&world.text(world.last())), [r#"{"live":true}"#]);
 }
 
+/// A kernel that is out of file descriptors says so even when nobody waits.
+#[test]
+fn a_shortage_that_no_client_can_end_does_not_hold_a_stop_up() {
+    let mut world = World::new(10, Duration::ZERO);
+    let shortage = || Err(ErrorKind::QuotaExceeded);
+    world.kernel.backlog.extend((0..1_000).map(|_| shortage()));
+    world.events.push(Ready::Listener(0));
+    world.live(limits::ACCEPT_PAUSE);
+    world.node.drain(world.now);
+    world.live(limits::LEAVING_GRACE + 2 * limits::ACCEPT_PAUSE);
+    assert_eq!(world.node.end(world.now), Some(Ok(())));
+    assert!(!world.kernel.listening);
+}
+
 #[test]
 fn interruptions_and_short_writes_cost_no_byte() {
     let mut world = World::new(10, Duration::ZERO);
