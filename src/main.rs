@@ -740,9 +740,14 @@ impl From<LocalError> for Failure {
     }
 }
 
+/// Of what no command can do without: sockets, threads, signals.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        Failure::Run(error.into())
+        let text = format!(
+            "the operating system refused what this command needs ({error}); raise the limits of \
+             open files (ulimit -n, LimitNOFILE), processes and memory, and start it again"
+        );
+        Failure::Run(text.into())
     }
 }
 

@@ -231,6 +231,9 @@ mod tests {
         let path = folder.path().join("state");
         let huge = File::create(&path).unwrap();
         huge.set_len(1 << 40).unwrap();
-        assert_eq!(text(&path).unwrap().len() as u64, limits::STATE_FILE_BYTES_MAX);
+        assert_eq!(
+            text(&path).unwrap().len() as u64,
+            limits::STATE_FILE_BYTES_MAX
+        );
     }
 }

@@ -49,6 +49,28 @@ fn output_that_cannot_be_written_is_a_failure() {
     }
 }
 
+/// The system's own words for a shortage do not say what to do about it.
+#[test]
+fn a_shortage_at_the_start_says_what_to_raise() {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 6; exec \"$0\" serve"])
+        .arg(env!("CARGO_BIN_EXE_tickr"))
+        .env_clear()
+        .env("TICKR_DATABASE_HOST", "/nowhere")
+        .env("TICKR_DATABASE_USERNAME", "tickr")
+        .env("TICKR_DATABASE_NAME", "tickr")
+        .env("TICKR_MAX_NODES", "1")
+        .env("TICKR_STARTING_OFFSET", "1")
+        .env("TICKR_NODE_NUMBER", "0")
+        .env("TICKR_LISTEN", "127.0.0.1:0")
+        .output()
+        .expect("the shell starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Too many open files"), "{said}");
+    assert!(said.contains("ulimit -n"), "{said}");
+}
+
 #[test]
 fn an_operator_creates_checks_advances_and_drops() {
     let folder = scratch();
