@@ -740,14 +740,18 @@ impl From<LocalError> for Failure {
     }
 }
 
-/// Of what no command can do without: sockets, threads, signals.
+/// Of what no command can do without: sockets, threads, signals. The system's own words do not say
+/// what to do about them.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        let text = format!(
-            "the operating system refused what this command needs ({error}); raise the limits of \
-             open files (ulimit -n, LimitNOFILE), processes and memory, and start it again"
-        );
-        Failure::Run(text.into())
+        Failure::Run(match error.raw_os_error() {
+            None => error.into(),
+            Some(_) => format!(
+                "the operating system refused what this command needs ({error}); raise the limits \
+                 of open files (ulimit -n, LimitNOFILE), processes and memory, and start it again"
+            )
+            .into(),
+        })
     }
 }
 

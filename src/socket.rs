@@ -6,12 +6,14 @@ mod bind;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use listenfd::ListenFd;
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::sockopt::socket_acceptconn;
 use socket2::SockRef;
 
 pub use self::address::{Address, AddressError};
@@ -53,17 +55,26 @@ impl Listener {
     pub fn inherited() -> io::Result<Vec<Listener>> {
         let mut passed = ListenFd::from_env();
         let mut listeners = Vec::with_capacity(passed.len());
+        let other = |error: io::Error| {
+            let hint = "a socket unit must have ListenStream= and Accept=no";
+            let what = format!("systemd has passed something else: {error}; {hint}");
+            io::Error::new(error.kind(), what)
+        };
+        // One that does not listen, such as the connection of a client, would never accept anybody.
+        let listens = |socket: BorrowedFd<'_>| match socket_acceptconn(socket)? {
+            true => Ok(()),
+            false => Err(other(io::Error::other("a socket that does not listen"))),
+        };
         for index in 0..passed.len() {
             let listener = match passed.take_unix_listener(index) {
-                Ok(unix) => unix.map(Listener::from_unix),
-                Err(_) => passed
-                    .take_tcp_listener(index)
-                    .map_err(|error| {
-                        let hint = "a socket unit must have ListenStream= and Accept=no";
-                        let what = format!("systemd has passed something else: {error}; {hint}");
-                        io::Error::new(error.kind(), what)
-                    })?
-                    .map(Listener::from_tcp),
+                Ok(unix) => unix.map(|unix| {
+                    listens(unix.as_fd())?;
+                    Listener::from_unix(unix)
+                }),
+                Err(_) => passed.take_tcp_listener(index).map_err(other)?.map(|tcp| {
+                    listens(tcp.as_fd())?;
+                    Listener::from_tcp(tcp)
+                }),
             };
             if let Some(listener) = listener {
                 listeners.push(Listener {

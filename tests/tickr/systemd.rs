@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -159,24 +159,42 @@ fn a_hangup_does_no_harm() {
     tickr.stop();
 }
 
+/// Each kind of error is told once, however often the event loop turns.
+#[test]
+fn a_service_manager_that_cannot_be_reached_is_one_line_of_the_log() {
+    let database = Database::create();
+    let settings = [("NOTIFY_SOCKET", "/nowhere/notify"), ("WATCHDOG_USEC", "1")];
+    let mut tickr = Tickr::serve_with(&database, &settings);
+    tickr.signal(Signal::TERM);
+    assert_eq!(tickr.wait().code(), Some(0));
+    tickr.wait_for_log("stopped");
+    assert_eq!(tickr.log().matches("cannot notify systemd").count(), 1);
+}
+
 #[test]
 fn what_is_no_listening_socket_is_refused() {
     let folder = scratch();
     let datagrams = UnixDatagram::bind(folder.path().join("datagrams")).expect("ours");
+    // As of a unit with Accept=yes.
+    let (connection, _client) = UnixStream::pair().expect("ours");
     let script = "exec 3<&0; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
-    let output = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_tickr")])
-        .env_clear()
-        .envs(NODE)
-        .envs([
-            ("TICKR_DATABASE_HOST", "/nowhere/mysql.sock"),
-            ("TICKR_DATABASE_USERNAME", "tickr"),
-            ("TICKR_DATABASE_NAME", "tickr"),
-        ])
-        .stdin(OwnedFd::from(datagrams))
-        .output()
-        .expect("the program starts");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("ListenStream="), "{text}");
+    for passed in [OwnedFd::from(datagrams), OwnedFd::from(connection)] {
+        let output = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_tickr")])
+            .env_clear()
+            .envs(NODE)
+            .envs([
+                ("TICKR_DATABASE_HOST", "/nowhere/mysql.sock"),
+                ("TICKR_DATABASE_USERNAME", "tickr"),
+                ("TICKR_DATABASE_NAME", "tickr"),
+            ])
+            .stdin(passed)
+            .output()
+            .expect("the program starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("systemd has passed"), "{text}");
+        assert!(text.contains("ListenStream="), "{text}");
+        assert!(!text.contains("ulimit"), "{text}");
+    }
 }
