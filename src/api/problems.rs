@@ -46,6 +46,11 @@ pub fn refused(refusal: Refusal, verdict: Verdict<'_>, numbering: &Numbering) ->
         Refusal::QueueFull => Text::Known(
             "Too many requests are waiting for tickets. No ticket was used; please retry.",
         ),
+        Refusal::NumbersExhausted if verdict == Verdict::Exhausted => format!(
+            "{}. No ticket was used; ask another node.",
+            sentence(EXHAUSTED)
+        )
+        .into(),
         Refusal::NumbersExhausted => Text::Known(
             "This node has fewer tickets left than were requested. No ticket was used; request \
              fewer, or ask another node.",

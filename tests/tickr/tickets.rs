@@ -423,6 +423,9 @@ fn a_node_without_numbers_says_so_everywhere() {
     let last = numbering.last_base();
     database.execute(&format!("UPDATE tickets SET id = {last}"));
     assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 503);
+    // Fewer than one can't be asked for.
+    let again = client.ask("GET /tickets/create HTTP/1.1");
+    assert!(again.text().contains("no tickets left"), "{}", again.text());
     let status = client.ask("GET /status HTTP/1.1");
     assert_eq!(status.status, 200);
     assert!(
