@@ -30,6 +30,9 @@ pub struct Stored {
     pub lease: Duration,
 }
 
+/// What a view has in the place of an engine.
+pub const NO_ENGINE: &str = "none";
+
 /// The engine of the table `tickets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Engine {
@@ -144,11 +147,10 @@ pub fn engine(rows: Vec<Row>) -> Result<Option<Engine>, Fault> {
     let Some(mut row) = rows.into_iter().next() else {
         return Ok(None);
     };
-    // A view has no engine.
     let name: Option<String> = column(&mut row, 0)?;
     let transactions: Option<String> = column(&mut row, 1)?;
     Ok(Some(Engine {
-        name: name.unwrap_or_else(|| "none".to_owned()),
+        name: name.unwrap_or_else(|| NO_ENGINE.to_owned()),
         transactional: transactions.is_some_and(|answer| answer == "YES"),
     }))
 }

@@ -1,7 +1,7 @@
 //! One look at what is there: the tables, their columns, what is stored, and the row. Serving and
 //! all commands decide by it what is missing and what is wrong, so that they agree.
 
-use super::answers::{self, Engine, Stored, column, view};
+use super::answers::{self, Engine, NO_ENGINE, Stored, column, view};
 use super::driver::Link;
 use super::identity::Identity;
 use crate::counter::{View, Warning};
@@ -142,7 +142,7 @@ impl Found {
     pub(super) fn warning(&self) -> Option<Warning> {
         self.engine
             .as_ref()
-            .filter(|engine| !engine.transactional)
+            .filter(|engine| !engine.transactional && engine.name != NO_ENGINE)
             .map(|engine| Warning::NotTransactional {
                 engine: engine.name.clone(),
             })
@@ -199,6 +199,10 @@ impl Found {
 
     /// A table that is not Tickr's at all.
     pub(super) fn foreign(&self) -> Option<Fault> {
+        if self.engine().is_some_and(|engine| engine.name == NO_ENGINE) {
+            let said = "it is a view, or its engine is missing";
+            return Some(Fault::new(FaultKind::ForeignTable, said));
+        }
         let has = |name: &str| self.columns.iter().any(|column| column.name == name);
         let missing = ORIGINAL_COLUMNS.into_iter().find(|name| !has(name))?;
         Some(Fault::new(

@@ -154,13 +154,12 @@ impl fmt::Display for Report {
         writeln!(f, "last ticket       {}", number(self.last_ticket()))?;
         writeln!(f, "stored settings   {stored}")?;
         writeln!(f, "given settings    {}", self.given)?;
-        let safe = self.headroom(limits::SAFE_INTEGER_MAX);
-        writeln!(f, "left below 2^53   {} tickets", number(safe))?;
-        writeln!(
-            f,
-            "left below 2^64   {} tickets",
-            number(self.headroom(u64::MAX))
-        )?;
+        let left = |ceiling| match self.headroom(ceiling) {
+            Some(left) => format!("{left} tickets"),
+            None => "unknown".to_owned(),
+        };
+        writeln!(f, "left below 2^53   {}", left(limits::SAFE_INTEGER_MAX))?;
+        writeln!(f, "left below 2^64   {}", left(u64::MAX))?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -284,6 +283,9 @@ pub fn migrate(settings: &Settings) -> Result<Migrated, Fault> {
         let found = desk.look()?;
         if !found.has_table() {
             return Err(found.row.err().unwrap_or(FaultKind::NoTable.into()));
+        }
+        if let Some(foreign) = found.foreign() {
+            return Err(foreign);
         }
         // Also says that there is no row.
         let mut counter = found.row.as_ref().map_err(Clone::clone)?.id;

@@ -699,6 +699,32 @@ fn a_table_of_something_else_is_left_alone() {
     let error = create(&settings).unwrap_err();
     assert_eq!(error.kind, FaultKind::ForeignTable);
     assert_eq!(open_error(&settings), FaultKind::ForeignTable);
+    assert_eq!(
+        schema::migrate(&settings).unwrap_err().kind,
+        FaultKind::ForeignTable
+    );
+}
+
+/// Nobody can say what becomes of a commit behind a view, and `migrate` can't mend it.
+#[test]
+fn a_view_in_the_place_of_the_table_is_refused_by_all() {
+    let server = Server::shared();
+    let settings = server.settings();
+    create(&settings).unwrap();
+    server.run(
+        &settings,
+        &[
+            "RENAME TABLE tickets TO hidden",
+            "CREATE VIEW tickets AS SELECT * FROM hidden",
+        ],
+    );
+    assert_eq!(open_error(&settings), FaultKind::ForeignTable);
+    for error in [create(&settings).err(), schema::migrate(&settings).err()] {
+        assert_eq!(error.unwrap().kind, FaultKind::ForeignTable);
+    }
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), [FaultKind::ForeignTable]);
+    assert!(report.warnings.is_empty(), "{report}");
 }
 
 #[test]
