@@ -159,6 +159,8 @@ pub const LEASE_SECONDS_MAX: u64 = 3600;
 pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Longest part of a state file that is read; its few numbers are far shorter.
 pub const STATE_FILE_BYTES_MAX: u64 = 4 * 1024;
+/// How long a process that stops waits for its state file.
+pub const STATE_FILE_STOP_GRACE: Duration = Duration::from_secs(1);
 /// Longest name of a database, in characters (MySQL manual, "Identifier Length Limits").
 pub const DATABASE_NAME_CHARS_MAX: usize = 64;
 /// Characters of a wrong value that an error repeats.

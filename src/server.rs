@@ -190,6 +190,9 @@ impl Server {
                 let left = self.node.drains_until().map(|until| until.since(now));
                 let within = left.unwrap_or_default().min(limits::DATABASE_STOP_GRACE);
                 self.kernel.workers.stop(within);
+                if let Some(file) = self.state_file {
+                    file.finish(self.node.memory());
+                }
                 return end.map_err(ServeError::Database);
             }
         }

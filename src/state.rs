@@ -9,7 +9,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -31,26 +33,33 @@ pub struct StateFile {
     memories: SyncSender<Memory>,
     last: Memory,
     due: Moment,
+    /// The last one could not be written.
+    failed: Arc<AtomicBool>,
+    /// Its other end is dropped with the thread.
+    written: Receiver<()>,
 }
 
 impl StateFile {
     /// Starts the thread that writes to `path`.
     pub fn start(path: PathBuf, numbering: Numbering, known: Memory) -> io::Result<StateFile> {
         let (memories, receiver) = mpsc::sync_channel::<Memory>(WAITING_MAX);
+        let (running, written) = mpsc::channel::<()>();
+        let failed = Arc::new(AtomicBool::new(false));
+        let has_failed = Arc::clone(&failed);
         let work = move || {
-            let mut failed = false;
+            let _running = running;
             for memory in receiver {
                 let written = write(&path, &numbering, memory);
-                if let Err(error) = &written
-                    && !failed
-                {
-                    log::warn!(
+                let failed_before = has_failed.swap(written.is_err(), Ordering::Relaxed);
+                match written {
+                    Err(error) if !failed_before => log::warn!(
                         "cannot write TICKR_STATE_FILE ({}: {error}); a restart will not remember \
                          the counter. Make the folder writable, or choose another path",
                         path.display()
-                    );
+                    ),
+                    Ok(()) if failed_before => log::info!("TICKR_STATE_FILE is written again"),
+                    _ => {}
                 }
-                failed = written.is_err();
             }
         };
         thread::Builder::new()
@@ -60,16 +69,32 @@ impl StateFile {
             memories,
             last: known,
             due: Moment::default(),
+            failed,
+            written,
         })
     }
 
-    /// Hands a memory over, if it is another than before and the last one was a while ago.
+    /// Hands a memory over, if the file has another one and the last one was a while ago.
     pub fn remember(&mut self, memory: Memory, now: Moment) {
         // A disk that hangs costs memories, and nothing else.
-        if memory != self.last && self.due <= now && self.memories.try_send(memory).is_ok() {
+        if self.lacks(memory) && self.due <= now && self.memories.try_send(memory).is_ok() {
             self.last = memory;
             self.due = now + INTERVAL;
         }
+    }
+
+    /// Hands the last memory of the process over, and waits for the disk, but not for ever.
+    pub fn finish(self, memory: Memory) {
+        if self.lacks(memory) {
+            let _ = self.memories.try_send(memory);
+        }
+        drop(self.memories);
+        // The thread ends when it has written everything.
+        let _ = self.written.recv_timeout(limits::STATE_FILE_STOP_GRACE);
+    }
+
+    fn lacks(&self, memory: Memory) -> bool {
+        memory != self.last || self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -196,6 +221,25 @@ mod tests {
             fs::write(&path, &whole[..end]).unwrap();
             assert_eq!(read(&path, &numbering), Memory::default(), "{end}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("later").join("state");
+        let numbering = Numbering::new(4, 1, 0).unwrap();
+        let memory = Memory {
+            id: 7,
+            ..Memory::default()
+        };
+        let mut file = StateFile::start(path.clone(), numbering, Memory::default()).unwrap();
+        file.remember(memory, Moment::default() + INTERVAL);
+        while !file.failed.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        fs::create_dir(folder.path().join("later")).unwrap();
+        file.finish(memory);
+        assert_eq!(read(&path, &numbering), memory);
     }
 
     #[test]

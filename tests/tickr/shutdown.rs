@@ -36,6 +36,24 @@ fn both_signals_end_it_well_and_the_socket_file_goes() {
     }
 }
 
+/// The file is written once a second, and a restart must not have forgotten the last one.
+#[test]
+fn the_state_file_knows_the_last_reservation_of_a_process_that_was_stopped() {
+    let database = Database::create();
+    let folder = scratch();
+    let path = folder.path().join("state");
+    let settings = [("TICKR_STATE_FILE", path.to_str().expect("a path of ASCII"))];
+    let tickr = Tickr::serve_with(&database, &settings);
+    let mut client = tickr.connect(Kind::Tcp);
+    for _ in 0..5 {
+        assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 200);
+    }
+    tickr.stop();
+    let state: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).expect("it was written")).expect("it is JSON");
+    assert_eq!(state["base_id"], database.counter());
+}
+
 #[test]
 fn what_has_been_received_is_answered_with_connection_close() {
     let database = Database::alone();
