@@ -504,7 +504,13 @@ impl Reader<'_> {
         let path = self.find(file).map(SecretSource::File);
         let source = value.or(path)?;
         let secret = read(&source).map_err(|error| self.mistake(&file.row, error.to_string()));
-        Some((secret.ok()?, source))
+        let secret = secret.ok()?;
+        let source = match source {
+            // A pipe, such as <(COMMAND) in a shell, can be read only once.
+            SecretSource::File(path) if !path.is_file() => SecretSource::Value(secret.clone()),
+            source => source,
+        };
+        Some((secret, source))
     }
 
     fn logging(&mut self) -> Logging {

@@ -71,6 +71,29 @@ fn a_shortage_at_the_start_says_what_to_raise() {
     assert!(said.contains("ulimit -n"), "{said}");
 }
 
+/// As from <(COMMAND) in a shell: there is nothing behind it when it is read again.
+#[test]
+fn a_password_can_come_from_a_pipe() {
+    let folder = scratch();
+    let server = start(options(folder.path()));
+    let output = Command::new("sh")
+        .args(["-c", "echo tickr | \"$0\" db create"])
+        .arg(env!("CARGO_BIN_EXE_tickr"))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("TICKR_DATABASE_HOST", server.socket())
+        .env("TICKR_DATABASE_USERNAME", "tickr")
+        .env("TICKR_DATABASE_PASSWORD_FILE", "/dev/stdin")
+        .env("TICKR_DATABASE_NAME", "tickr")
+        .env("TICKR_MAX_NODES", "1")
+        .env("TICKR_STARTING_OFFSET", "1")
+        .env("TICKR_NODE_NUMBER", "0")
+        .output()
+        .expect("the shell starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
 #[test]
 fn an_operator_creates_checks_advances_and_drops() {
     let folder = scratch();
