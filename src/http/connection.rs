@@ -208,13 +208,12 @@ impl<C> Connection<C> {
         if self.is_ending() {
             return;
         }
-        if self.used == self.input.len() {
-            self.input.clear();
-            if matches!(self.stage, Stage::Head) {
-                self.input_since = now;
-            }
-        } else {
-            self.input.drain(..self.used);
+        if matches!(self.stage, Stage::Head) && !self.has_begun() {
+            self.input_since = now;
+        }
+        match self.used == self.input.len() {
+            true => self.input.clear(),
+            false => drop(self.input.drain(..self.used)),
         }
         self.used = 0;
         self.input.extend_from_slice(bytes);
@@ -223,7 +222,7 @@ impl<C> Connection<C> {
     /// The client has sent its last byte. What it asked for is still answered.
     pub fn end_input(&mut self) -> Option<Rejected> {
         let is_inside_a_request = match self.stage {
-            Stage::Head => !self.unread().iter().all(|byte| b"\r\n".contains(byte)),
+            Stage::Head => self.has_begun(),
             Stage::Routing(_) | Stage::Body(..) | Stage::Whole(_) => true,
             Stage::Last | Stage::HalfClosed => false,
             Stage::Lingering | Stage::Closed => {
@@ -474,7 +473,7 @@ impl<C> Connection<C> {
         }
         if self.answers.is_empty() && self.output.is_empty() {
             match self.stage {
-                Stage::Head if self.unread().is_empty() => self.input_since = now,
+                Stage::Head if !self.has_begun() => self.input_since = now,
                 Stage::Head | Stage::Routing(_) | Stage::Whole(_) => {}
                 Stage::Body(..) | Stage::Last | Stage::HalfClosed => self.input_since = now,
                 Stage::Lingering | Stage::Closed => {}
@@ -532,7 +531,7 @@ impl<C> Connection<C> {
 
     /// Whether the connection is between two requests, with nothing begun.
     pub fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Head) && self.unread().is_empty() && self.is_quiet()
+        matches!(self.stage, Stage::Head) && !self.has_begun() && self.is_quiet()
     }
 
     /// Since when an idle connection has been idle.
@@ -549,7 +548,7 @@ impl<C> Connection<C> {
         let timeout = match self.stage {
             // A client that waits for its 100 behind other answers can't send its body yet.
             Stage::Body(..) if self.answers.is_empty() => limits::BODY_TIMEOUT,
-            Stage::Head if !self.unread().is_empty() && self.is_reading() => limits::HEAD_TIMEOUT,
+            Stage::Head if self.has_begun() && self.is_reading() => limits::HEAD_TIMEOUT,
             Stage::Head if self.answers.is_empty() => idle_timeout,
             Stage::Last | Stage::HalfClosed | Stage::Lingering if self.answers.is_empty() => {
                 limits::LINGER_TIMEOUT
@@ -564,7 +563,7 @@ impl<C> Connection<C> {
         let reject = match self.stage {
             _ if self.has_output() => return Expiry::Close,
             Stage::Body(..) => Reject::BodyTimeout,
-            Stage::Head if !self.unread().is_empty() => Reject::HeadTimeout,
+            Stage::Head if self.has_begun() => Reject::HeadTimeout,
             _ => return Expiry::Close,
         };
         Expiry::Answer(self.reject(reject))
@@ -572,7 +571,7 @@ impl<C> Connection<C> {
 
     /// Gives memory back that an idle connection does not need.
     pub fn release_buffers(&mut self) {
-        if self.is_idle() {
+        if self.is_idle() && self.unread().is_empty() {
             self.input = Vec::new();
             self.used = 0;
             self.output = Vec::new();
@@ -604,6 +603,12 @@ impl<C> Connection<C> {
         &self.input[self.used..]
     }
 
+    /// Whether a request has begun in the unread input: empty lines before it are no part of it
+    /// (RFC 9112, section 2.2).
+    fn has_begun(&self) -> bool {
+        !self.unread().iter().all(|byte| b"\r\n".contains(byte))
+    }
+
     fn is_answer_due(&self) -> bool {
         let front = self.answers.front();
         front.is_some_and(|answer| !matches!(answer.content, Content::Awaited))
@@ -619,7 +624,7 @@ impl<C> Connection<C> {
     /// Whether no request is waiting behind those that have been written, or has begun.
     fn expects_nothing(&self) -> bool {
         let is_between = matches!(self.stage, Stage::Head);
-        is_between && self.answers.is_empty() && self.unread().is_empty()
+        is_between && self.answers.is_empty() && !self.has_begun()
     }
 
     fn is_quiet(&self) -> bool {

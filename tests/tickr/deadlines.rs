@@ -50,7 +50,6 @@ fn a_request_that_takes_too_long_gets_408_and_holds_nobody_up() {
             for (start, drip) in [
                 ("G".to_owned(), None),
                 ("GET /".to_owned(), Some("x")),
-                ("\r\n".to_owned(), None),
                 (HEAD.to_owned(), Some("X: y\r\n")),
                 (format!("{HEAD}Content-Length: 100\r\n\r\n"), None),
                 (format!("{HEAD}Content-Length: 100\r\n\r\nx"), Some("x")),
@@ -239,6 +238,34 @@ fn the_ten_seconds_of_a_head_begin_with_its_first_byte() {
     assert!(fixture.expires_with_an_answer());
     assert!(fixture.write(usize::MAX, at(80)) > 0);
     assert_eq!(fixture.caller.connection.end(), End::Finish);
+}
+
+/// Some clients send one behind a body. A 408 would stand where the answer to their next request
+/// is expected, and a stop would wait for that request.
+#[test]
+fn an_empty_line_begins_no_request() {
+    let mut fixture = Fixture::new();
+    fixture.receive("\r\n", at(5));
+    assert_eq!(fixture.deadline(), Some(80.0), "it is idle");
+    assert!(fixture.caller.connection.is_idle());
+    fixture.caller.connection.release_buffers();
+    fixture.receive("\r", at(60));
+    fixture.receive("\nGET /li", at(70));
+    assert_eq!(fixture.deadline(), Some(80.0), "the head begins here");
+    assert!(!fixture.caller.connection.is_idle());
+    assert!(fixture.expires_with_an_answer());
+
+    let mut fixture = Fixture::new();
+    fixture.receive("\r\n", at(5));
+    assert_eq!(fixture.expire(), Expiry::Close);
+    let mut fixture = Fixture::new();
+    for _ in 0..limits::LEADING_EMPTY_LINES_MAX {
+        fixture.receive("\r\n", at(5));
+        fixture.caller.connection.release_buffers();
+    }
+    assert_eq!(fixture.deadline(), Some(80.0));
+    fixture.receive("\r\n", at(6));
+    assert!(fixture.write(usize::MAX, at(6)) > 0, "one too many");
 }
 
 #[test]
