@@ -307,7 +307,9 @@ fn pipelined(bench: &mut Bench, work: &str, unix: bool) -> Outcome<Vec<Row>> {
 }
 
 fn batches(bench: &mut Bench, tickets: usize, clients: usize, unix: bool) -> Outcome<Vec<Row>> {
-    let load = Load::new(clients, bench.plan.seconds).over_unix(unix);
+    // Many clients each wait long for the first large batch.
+    let seconds = bench.plan.seconds * if clients == BUSY_CLIENTS { 2 } else { 1 };
+    let load = Load::new(clients, seconds).over_unix(unix);
     let path = format!("{SINGLE}/{tickets}");
     bench.warm_up(&bench.tickr, &path, load)?;
     let mut stream = TcpStream::connect(bench.tickr.address())?;
