@@ -22,6 +22,10 @@ SIMULATE_SECONDS ?= 60
 SIMULATE_FROM ?=
 SIMULATE_SEED ?=
 
+# The seed of `make model` (none: a new one), and how many histories it plays.
+MODEL_SEED ?=
+MODEL_HISTORIES ?= 50
+
 # Seconds that `make hunt` hunts, the seed that it repeats (none: a new one), and where it hunts:
 # nodes, replication, or (none) half of the time on each.
 HUNT_SECONDS ?= 600
@@ -32,8 +36,8 @@ HUNT_GROUND ?=
 TARGET ?= x86_64-unknown-linux-musl
 
 .PHONY: help run test stress mutants check-deploy check-clients clients fuzz bench bench-quick \
-	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof explore dist deb \
-	check-deb check-image deny docs
+	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof model explore \
+	dist deb check-deb check-image deny docs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -148,6 +152,11 @@ simulate: ## Try allocators and nodes on virtual time for SIMULATE_SECONDS (60);
 simulate-proof: ## Break the core in each way of tests/sabotage; the simulator must find each
 	.ci/install linker
 	.ci/simulate-proof 60
+
+model: ## Random statements on the simulator's MySQL and on real ones; answers and rows must agree
+	.ci/install linker mysql
+	cd simulation && $(if $(MODEL_SEED),MODEL_SEED=$(MODEL_SEED)) MODEL_HISTORIES=$(MODEL_HISTORIES) \
+		cargo test --release --test model -- --nocapture
 
 explore: ## Every history of two servers, two processes and an operator, to a depth
 	.ci/install linker

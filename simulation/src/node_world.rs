@@ -649,7 +649,8 @@ impl<'a> World<'a> {
     }
 
     fn close_the_row(&mut self) -> Lawful {
-        if self.server.row.owner == Owned::By(0) && self.server.close_for_operator(self.net.now) {
+        if self.server.row.owner == Owned::By(0) && !self.server.read_only {
+            self.server.close_by_hand(self.net.now);
             self.net.counts.count("operator: close");
             self.note(|| "an operator closes the row".to_string());
             self.plan(self.net.now + self.lease + SECOND, Due::Open);
@@ -816,7 +817,9 @@ impl<'a> World<'a> {
                 }
             }
             Task::Close { memory } => {
-                self.server.close(memory, now);
+                if !self.server.refuses_writes(false) {
+                    self.server.close(memory, now);
+                }
                 Found::Closed {
                     view: self.server.view(),
                 }
