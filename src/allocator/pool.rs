@@ -361,6 +361,14 @@ mod tests {
         assert_eq!((pool.coldest(), pool.hottest()), (Some(1), Some(0)));
         begin(&mut pool, 0, 50, Kind::Reserve, at(1));
         assert_eq!((pool.coldest(), pool.hottest()), (Some(1), Some(2)));
+        // Connecting is a use.
+        let mut pool = Pool::new(2);
+        for worker in [1, 0] {
+            begin(&mut pool, worker, 7, Kind::Connect, at(0));
+            pool.end(JobId(7)).expect("it is under way");
+            pool.connected(worker, 10, at(0));
+        }
+        assert_eq!((pool.coldest(), pool.hottest()), (Some(1), Some(0)));
     }
 
     #[test]
