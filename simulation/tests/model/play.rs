@@ -1,7 +1,5 @@
 //! One history: statements chosen by a tape, played on the model and on real servers at once.
 
-use std::time::Duration;
-
 use mysql::prelude::Queryable;
 use tickr::counter::{Epoch, Found, Memory, Owner, Task, View};
 use tickr::database::schema;
@@ -12,7 +10,7 @@ use tickr::ticket::COUNTER_SEED;
 use tickr_simulation::database::{Owned, Row, Server, is_still_closed};
 use tickr_simulation::tape::Tape;
 
-use crate::site::{ORIGINAL, OURS, Site, numbering, place};
+use crate::site::{LEASE, ORIGINAL, OURS, Site, numbering, place};
 
 /// Or how the model differs.
 pub(crate) type Checked<T = ()> = Result<T, String>;
@@ -71,10 +69,7 @@ impl<'a> Play<'a> {
             owner: Owned::By(0),
             epoch: Epoch { number: 1, tag: 1 },
         };
-        let models = (0..site.count()).map(|index| {
-            let lease = Duration::ZERO;
-            Server::new(index, row, lease, NOW)
-        });
+        let models = (0..site.count()).map(|index| Server::new(index, row, LEASE, NOW));
         Play {
             models: models.collect(),
             name,
@@ -120,8 +115,8 @@ impl<'a> Play<'a> {
         match self.tape.byte() % 64 {
             0..56 => self.simple_step(),
             56..58 => self.race(),
-            // Each takes a second.
-            58 if self.site.count() > 1 || self.tape.chance(48) => self.advance(),
+            // Each takes two seconds.
+            58 if self.site.count() > 1 || self.tape.chance(32) => self.advance(),
             _ if self.site.count() == 1 => self.simple_step(),
             59..62 => self.fail_over(),
             _ => self.lag_or_follow(),
@@ -483,7 +478,7 @@ impl<'a> Play<'a> {
     fn create(&mut self) -> Checked {
         self.note("created".to_owned());
         let settings = self.site.settings(0, self.name, true);
-        let created = schema::create(&settings, &numbering(), Duration::ZERO);
+        let created = schema::create(&settings, &numbering(), LEASE);
         let tag = self.site.row(0, self.name).epoch.tag;
         let opened = self.models[0].open_new(tag, NOW);
         match created {

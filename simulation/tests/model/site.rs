@@ -16,6 +16,8 @@ use tickr_simulation::database::{Owned, Row};
 use crate::play::Checked;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The shortest: an `advance` waits for it, and a second more.
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 /// The database with this version's table, and the one with the original's.
 pub(crate) const OURS: &str = "tickr";
 pub(crate) const ORIGINAL: &str = "original";
@@ -79,11 +81,7 @@ impl Site {
             );
             for name in [OURS, ORIGINAL] {
                 let settings = site.settings(server, name, true);
-                let lease = Duration::from_secs(1);
-                schema::create(&settings, &numbering(), lease).expect("it is created");
-                // An `advance` waits for no more than its second of grace.
-                let none = format!("UPDATE {name}.tickr_settings SET lease_seconds = 0");
-                site.run(server, &[&none]);
+                schema::create(&settings, &numbering(), LEASE).expect("it is created");
             }
         }
         site
