@@ -774,6 +774,10 @@ impl<'a> World<'a> {
         if !flight.executes {
             return self.answer(flight, fault(FaultKind::Lost));
         }
+        let writes = matches!(flight.job.task, Task::Reserve { .. } | Task::Close { .. });
+        if writes && self.server.refuses_writes(false) {
+            return self.answer(flight, fault(FaultKind::ReadOnly));
+        }
         let now = self.net.now;
         let found = match &flight.job.task {
             Task::Connect { .. } => {

@@ -139,6 +139,8 @@ pub struct Desk {
     pub listeners_changed: Vec<bool>,
     /// What `accept` fails with first.
     pub accept_errors: VecDeque<i32>,
+    /// The last one found no file.
+    is_short: bool,
     by_id: BTreeMap<ConnectionId, usize>,
     /// Sockets at which something has changed.
     changed: BTreeSet<usize>,
@@ -171,6 +173,7 @@ impl Desk {
             outlives: outlives.to_vec(),
             listeners_changed: vec![false; outlives.len()],
             accept_errors: VecDeque::new(),
+            is_short: false,
             by_id: BTreeMap::new(),
             changed: BTreeSet::new(),
             most,
@@ -741,7 +744,9 @@ impl Io for Kernel<'_, '_> {
         if !self.desk.listening {
             self.blame("a closed listener is left alone", format!("{listener}"));
         }
-        if let Some(error) = self.desk.accept_errors.pop_front() {
+        let error = self.desk.accept_errors.pop_front();
+        self.desk.is_short = error == Some(EMFILE);
+        if let Some(error) = error {
             self.desk.did += 1;
             self.net.counts.count(match error {
                 EMFILE => "socket: accept finds no file",
@@ -976,7 +981,9 @@ impl Io for Kernel<'_, '_> {
         let left = waiting
             .filter(|(backlog, outlives)| !backlog.is_empty() && !**outlives)
             .count();
-        if left > 0 {
+        // Without clients, nobody will give up a file.
+        let is_hopeless = self.desk.is_short && self.desk.by_id.is_empty();
+        if left > 0 && !is_hopeless {
             self.blame("whoever waited is let in", format!("{left} listeners"));
         }
     }
