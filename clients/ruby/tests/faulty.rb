@@ -42,7 +42,7 @@ class Faulty
   end
 
   def counts
-    @requests.map { |request| request[%r{/(\d+)\?}, 1].to_i }
+    @requests.map { |request| count_of(request) }
   end
 
   def close
@@ -56,6 +56,10 @@ class Faulty
   end
 
   private
+
+  def count_of(request)
+    request[%r{/(\d+)\?}, 1].to_i
+  end
 
   def accept
     loop do
@@ -71,7 +75,8 @@ class Faulty
   def serve(connection)
     while (request = connection.gets("\r\n\r\n"))
       @requests << request
-      response = @respond.call(connection, counts.last) or return
+      # Another connection may have added one meanwhile.
+      response = @respond.call(connection, count_of(request)) or return
       connection.write(response)
     end
     @left << true
