@@ -58,6 +58,9 @@ pub const IDLE_CLOSED_SHARE: usize = 64;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Waits for events are counted in this (epoll_wait(2)); a shorter one needs a timer of its own.
 pub const POLL_RESOLUTION: Duration = Duration::from_millis(1);
+/// How long the event loop polls without sleeping, when its last wait took no more than twice this:
+/// on a virtual machine, to fall asleep and be woken takes longer.
+pub const SPIN_MAX: Duration = Duration::from_micros(50);
 /// Readiness events taken from the kernel in one turn of the event loop.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
 

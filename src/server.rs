@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mio::event::Event;
@@ -78,6 +79,10 @@ pub struct Server {
     state_file: Option<StateFile>,
     rotation: Option<Rotation>,
     notifier: Notifier,
+    /// There is a processor for somebody else while this thread spins.
+    has_processors: bool,
+    /// The last wait was so short that the next is begun without sleeping.
+    spins: bool,
 }
 
 impl Server {
@@ -138,6 +143,8 @@ impl Server {
             state_file: options.state_file,
             rotation,
             notifier: Notifier::from_environment(now),
+            has_processors: thread::available_parallelism().is_ok_and(|number| number.get() > 1),
+            spins: false,
         })
     }
 
@@ -200,20 +207,52 @@ impl Server {
 
     /// Waits for events, or until the node wants to turn again.
     fn wait(&mut self, events: &mut Events, next: Next<()>) -> io::Result<()> {
-        let now = Moment::now();
-        let timeout = match next {
-            Next::Ready(()) => Some(Duration::ZERO),
+        let began = Moment::now();
+        let wake = match next {
+            Next::Ready(()) => Some(began),
             waiting => {
                 let files = self.kernel.files_due_at();
                 let wakes = [waiting.wake(self.notifier.wake_at()), files];
-                wakes.into_iter().flatten().min().map(|at| at.since(now))
+                wakes.into_iter().flatten().min()
             }
         };
+        if self.spins && self.spin(events, began, wake)? {
+            return Ok(());
+        }
+        let now = Moment::now();
+        let timeout = wake.map(|at| at.since(now));
         let is_short = |wait: &Duration| !wait.is_zero() && *wait < limits::POLL_RESOLUTION;
         if let Some(short) = timeout.filter(is_short) {
             // The poll ends by itself, a little later, should this ever fail.
             let _ = self.timer.set(now + short, now);
         }
+        self.poll(events, timeout)?;
+        let was_short = Moment::now().since(began) < 2 * limits::SPIN_MAX;
+        self.spins = self.has_processors && was_short;
+        Ok(())
+    }
+
+    /// Polls without sleeping for a moment; says whether that brought events.
+    fn spin(
+        &mut self,
+        events: &mut Events,
+        began: Moment,
+        wake: Option<Moment>,
+    ) -> io::Result<bool> {
+        let end = began + limits::SPIN_MAX;
+        let end = wake.map_or(end, |wake| wake.min(end));
+        while Moment::now() < end {
+            self.poll(events, Some(Duration::ZERO))?;
+            if !events.is_empty() {
+                return Ok(true);
+            }
+            // Whoever else has work on this processor comes first.
+            thread::yield_now();
+        }
+        Ok(false)
+    }
+
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),

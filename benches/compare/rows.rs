@@ -226,7 +226,7 @@ fn open(bench: &mut Bench, percent: u32) -> Outcome<Vec<Row>> {
         ],
     )?;
     let peer_name = format!("{} at {}", name(nginx), Unit::RequestsPerSecond.show(rate));
-    let [p50, p99, p999] = open_works(percent);
+    let [p50, p99, p999, processor] = open_works(percent);
     let row = |work, mark, seconds: fn(&Figures) -> f64| Row {
         work,
         unit: Unit::Seconds,
@@ -242,11 +242,13 @@ fn open(bench: &mut Bench, percent: u32) -> Outcome<Vec<Row>> {
         row(p50, Mark::None, |run| run.median_seconds),
         row(p99, Mark::None, |run| run.p99_seconds),
         row(p999, goal, |run| run.p999_seconds),
+        row(processor, Mark::None, |run| run.cpu_seconds),
     ])
 }
 
-fn open_works(percent: u32) -> [String; 3] {
-    ["p50", "p99", "p99.9"].map(|which| format!("{which} at {percent} % of the highest rate"))
+fn open_works(percent: u32) -> [String; 4] {
+    ["p50", "p99", "p99.9", "processor time a single"]
+        .map(|which| format!("{which} at {percent} % of the highest rate"))
 }
 
 fn one_client(bench: &mut Bench) -> Outcome<Vec<Row>> {

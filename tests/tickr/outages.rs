@@ -106,6 +106,19 @@ fn a_node_sleeps_while_its_database_hangs() {
     });
 }
 
+#[test]
+fn a_node_that_has_just_served_sleeps_again() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    for_both(|kind| {
+        let mut client = tickr.connect(kind);
+        for _ in 0..500 {
+            assert_eq!(client.ask(CREATE).status, 200);
+        }
+        check_that_it_sleeps(&tickr);
+    });
+}
+
 /// A database with a user that is nobody special, and the settings to be that user.
 fn with_plain_user(limits: &str) -> (Database, [(&'static str, &'static str); 2]) {
     let database = Database::alone();
