@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Instant;
 
 use socket2::SockAddr;
 use tempfile::TempDir;
@@ -115,7 +116,13 @@ impl Bench {
             true => SockAddr::unix(&place.socket)?,
             false => place.address.into(),
         };
-        client::run(&address, path, load, rate, place.increasing)
+        let (before, began) = (machine::cpu_seconds(place.pid)?, Instant::now());
+        let figures = client::run(&address, path, load, rate, place.increasing)?;
+        let used = machine::cpu_seconds(place.pid)? - before;
+        Ok(Figures {
+            cpu_seconds: used / (figures.rate * began.elapsed().as_secs_f64()),
+            ..figures
+        })
     }
 
     /// A short run that does not count.
