@@ -1080,7 +1080,8 @@ fn a_worker_that_hangs_is_replaced_and_its_connection_is_ended() {
 /// A statement that looks at nothing else until it is done: a key that takes many rounds to derive.
 #[test]
 fn a_connection_that_cannot_be_ended_is_waited_for_with_a_bound_and_named() {
-    const ROUNDS: &str = "DO ENCRYPT('x', '$6$rounds=6000000$tickr')";
+    const SAMPLE: u128 = 50_000;
+    let derive = |rounds: u128| format!("DO ENCRYPT('x', '$6$rounds={rounds}$tickr')");
     let server = Server::shared();
     let settings = server.created();
     let plain = server.plain_user(&settings, "SELECT, UPDATE");
@@ -1091,7 +1092,16 @@ fn a_connection_that_cannot_be_ended_is_waited_for_with_a_bound_and_named() {
         .db_name(Some(&plain.name));
     let mut stuck = Conn::new(options).unwrap();
     let connection = u64::from(stuck.connection_id());
-    let working = thread::spawn(move || stuck.query_drop(ROUNDS));
+    // As many rounds as take this machine at its fastest several times as long as is waited.
+    let tries = (0..5).map(|_| {
+        let began = Instant::now();
+        stuck.query_drop(derive(SAMPLE)).unwrap();
+        began.elapsed()
+    });
+    let fastest = tries.min().unwrap();
+    let long = Duration::from_secs(12);
+    let statement = derive(SAMPLE * long.as_micros() / fastest.as_micros());
+    let working = thread::spawn(move || stuck.query_drop(statement));
     let mut admin = server.admin();
     let at_work = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
          WHERE ID = ? AND INFO LIKE 'DO ENCRYPT%'";
