@@ -33,6 +33,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("config", 10),
     ("lib", 11),
     ("cli", 12),
+    ("commands", 12),
     ("main", 13),
 ];
 

@@ -1,0 +1,142 @@
+//! The commands that serve: `tickr serve`, and `tickr dev` with a MySQL server of its own.
+
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use tickr::api::routes::Rules;
+use tickr::config::{Config, DevConfig};
+use tickr::database::local::{LocalOptions, LocalServer};
+use tickr::database::{Settings, schema};
+use tickr::limits;
+use tickr::secret::SecretSource;
+use tickr::server::{self, Server};
+use tickr::socket::{Address, Listener};
+use tickr::state::{self, StateFile};
+
+use super::failure::Failure;
+use super::output::say;
+use super::process::{ignore, raise_open_files_limit, stop_signals};
+
+/// Serves until a signal asks it to stop.
+pub(crate) fn serve(config: Config) -> Result<(), Failure> {
+    // Before anything else: it changes the environment.
+    let inherited = Listener::inherited()?;
+    let stop = stop_signals()?;
+    ignore(&[SIGHUP, SIGUSR1, SIGUSR2])?;
+    raise_open_files_limit(config.max_connections, config.pool_size);
+    let listeners = match inherited.is_empty() {
+        true => listen(&config)?,
+        false => {
+            log::info!("using sockets passed by systemd; TICKR_LISTEN is ignored");
+            inherited
+        }
+    };
+    serve_on(listeners, config, stop)
+}
+
+/// Serves from a private MySQL server, with its data in a folder.
+pub(crate) fn dev(config: DevConfig) -> Result<(), Failure> {
+    let stop = stop_signals()?;
+    ignore(&[SIGUSR1, SIGUSR2])?;
+    let options = LocalOptions {
+        program: config.mysqld.clone(),
+        ..LocalOptions::new(config.data_dir.join("mysql"))
+    };
+    log::info!(
+        "starting a private MySQL server in {}",
+        options.data_dir.display()
+    );
+    let mut server = LocalServer::start(options)?;
+    let config = config.serve(server.socket(), server.username(), server.password());
+    let lease = limits::LEASE_DEFAULT;
+    let created = schema::create(&config.database, &config.numbering, lease)?;
+    log::info!("database {}: {created}", config.database.name);
+    let listeners = listen(&config)?;
+    say("\nTickr is ready. In another terminal, run:\n")?;
+    for listener in &listeners {
+        match listener.local_address() {
+            Address::Tcp(address) => say(format_args!("    curl http://{address}/tickets/create")),
+            Address::Unix(path) => say(format_args!(
+                "    curl --unix-socket {} http://localhost/tickets/create/5",
+                path.display()
+            )),
+        }?;
+    }
+    say("\nPress Ctrl-C to stop. The next run continues where this one ended.\n")?;
+    let served = serve_on(listeners, config, stop);
+    let stopped = server.stop();
+    served.and(stopped.map_err(Failure::from))
+}
+
+fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        listeners.extend(Listener::bind(address, config.socket_mode)?);
+    }
+    Ok(listeners)
+}
+
+fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Result<(), Failure> {
+    let addresses: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.local_address().to_string())
+        .collect();
+    let Settings {
+        host,
+        username,
+        name,
+        tls,
+        ..
+    } = &config.database;
+    log::info!(
+        "tickr {} listens on {}; database {name} at {host} as {username}, {} connections, \
+         encryption {tls}, time-out {:?}; {}; max_batch={} batch_format={} max_connections={} \
+         shutdown_timeout={:?} prefetch_seconds={} http_auth={}",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(", "),
+        config.pool_size,
+        config.pool_timeout,
+        config.numbering,
+        config.max_batch,
+        config.batch_format,
+        config.max_connections,
+        config.shutdown_timeout,
+        config.prefetch_seconds,
+        if config.auth_password.is_some() {
+            "on"
+        } else {
+            "off"
+        },
+    );
+    let password = config.auth_password.as_ref();
+    let path = config.state_file.as_deref();
+    let remembered = path.map(|path| state::read(path, &config.numbering));
+    let remembered = remembered.unwrap_or_default();
+    let start = |path| StateFile::start(path, config.numbering, remembered);
+    let state_file = config.state_file.map(start).transpose()?;
+    let options = server::Options {
+        pool_size: config.pool_size,
+        pool_timeout: config.pool_timeout,
+        numbering: config.numbering,
+        prefetch: Duration::from_secs_f64(config.prefetch_seconds),
+        remembered,
+        state_file,
+        idle_timeout: config.idle_timeout,
+        rules: Rules {
+            max_batch: config.max_batch,
+            batch_format: config.batch_format,
+            password: password.map(|password| password.expose().as_bytes().into()),
+        },
+        password_file: config
+            .auth_source
+            .filter(SecretSource::is_file)
+            .zip(config.auth_password),
+        connections_max: config.max_connections,
+        shutdown_timeout: config.shutdown_timeout,
+        database: config.database,
+    };
+    Server::new(listeners, options)?.run(stop)?;
+    log::info!("stopped");
+    Ok(())
+}
