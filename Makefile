@@ -35,6 +35,9 @@ HUNT_GROUND ?=
 # What `make dist` and `make deb` build for.
 TARGET ?= x86_64-unknown-linux-musl
 
+# Most tests wait for something, so twice as many as there are processors run at once.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+
 .PHONY: help run test stress mutants check-deploy check-clients clients fuzz bench bench-quick \
 	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof model explore \
 	dist deb check-deb check-image deny docs
