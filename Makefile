@@ -7,6 +7,9 @@ FUZZ_SECONDS ?= 60
 # How often `make stress` runs the suite.
 STRESS_RUNS ?= 20
 
+# Which tests `make test-mysql` runs (none: all).
+MYSQL_TESTS ?=
+
 # Which files `make mutants` changes (none: all that it is for).
 MUTANTS_FILE ?=
 
@@ -38,7 +41,7 @@ TARGET ?= x86_64-unknown-linux-musl
 # Most tests wait for something, so twice as many as there are processors run at once.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: help run test stress mutants check-deploy check-clients clients fuzz bench bench-quick \
+.PHONY: help run test test-mysql stress mutants check-deploy check-clients clients fuzz bench bench-quick \
 	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof model explore \
 	dist deb check-deb check-image deny docs
 
@@ -58,6 +61,12 @@ test: ## Check the format, lint, and run all tests
 	cargo check --no-default-features --features client
 	cargo build --release
 	TICKR_RELEASED=$(CURDIR)/target/release/tickr cargo test
+
+test-mysql: ## Run the tests (MYSQL_TESTS: these) against MySQL instead of MariaDB
+	.ci/install linker mysql strace
+	cargo build --release
+	TICKR_TEST_MYSQLD=$$(.ci/mysql) TICKR_RELEASED=$(CURDIR)/target/release/tickr \
+		cargo test --test tickr -- $(MYSQL_TESTS)
 
 stress: ## Run all tests STRESS_RUNS (20) times beside two busy loops on two cores
 	.ci/install linker mysql

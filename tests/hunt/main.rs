@@ -29,6 +29,8 @@ use crate::record::{NodeRecord, Record};
 use crate::replication::Pair;
 
 mod client;
+#[path = "../tickr/dialect.rs"]
+mod dialect;
 mod galera;
 mod node;
 mod process;

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tickr::database::local::{LocalOptions, LocalServer};
 
 use crate::client::Targets;
+use crate::dialect;
 use crate::process::{DATABASE, Login, Outcome, Process, Setup, tickr, wait_for};
 use crate::proxy::{Direction, Proxy};
 use crate::random::Random;
@@ -83,6 +84,7 @@ impl Node {
         let folder = folder.join(number.to_string());
         let server = LocalServer::start(LocalOptions {
             tcp: true,
+            program: dialect::program(),
             ..LocalOptions::new(&folder)
         })?;
         let mut node = Node {

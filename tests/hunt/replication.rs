@@ -23,6 +23,7 @@ use tickr::database::local::{LocalOptions, LocalServer};
 use tickr::state;
 
 use crate::client::Targets;
+use crate::dialect::{self, REPLICATION};
 use crate::process::{DATABASE, Login, Outcome, Process, Setup, command, tickr, wait_for};
 use crate::random::Random;
 
@@ -73,9 +74,11 @@ impl Pair {
             let server_id = format!("--server-id={}", 11 + number);
             // Assumed: the old primary stays fenced, also when it is started again.
             let arguments = ["--log-bin", "--read-only", &server_id];
+            let arguments = arguments.iter().chain(&REPLICATION);
             LocalServer::start(LocalOptions {
                 tcp: true,
-                extra_arguments: arguments.map(str::to_owned).into(),
+                program: dialect::program(),
+                extra_arguments: arguments.map(ToString::to_string).collect(),
                 ..LocalOptions::new(folder.join(number.to_string()))
             })
         };
@@ -166,7 +169,7 @@ impl Pair {
         }
         self.pause(0..=1_500);
         // Assumed: a row that calls itself open is taken at its word by who does not know better.
-        let is_open = promoted.4 == format!("mariadb:{}", 11 + self.primary);
+        let is_open = promoted.4 == dialect::owner(&mut self.connect(self.primary)?)?;
         let early = self.random.chance(75);
         if early && absent != Absent::Nobody && (!is_open || self.files_remember(&promoted)) {
             self.bring_back(absent)?;
@@ -269,11 +272,9 @@ impl Pair {
     fn apply_relay_log(&self, server: usize) -> Outcome {
         self.run_on(server, &["STOP SLAVE IO_THREAD", "START SLAVE SQL_THREAD"])?;
         wait_for(REPLICA_MAX, "the replica does not apply its log", || {
-            let state: Option<String> = self.query(
-                server,
-                "SELECT STATE FROM information_schema.PROCESSLIST WHERE COMMAND = 'Slave_SQL'",
-            )?;
-            Ok(state.is_some_and(|state| state.starts_with("Slave has read all relay log")))
+            let mut conn = self.connect(server).map_err(io::Error::other)?;
+            let has_applied = dialect::has_applied_its_relay_log(&mut conn);
+            has_applied.map_err(io::Error::other)
         })
     }
 
@@ -499,6 +500,8 @@ impl Pair {
         let from = [
             "RESET MASTER",
             "SET GLOBAL gtid_slave_pos = ''",
+            // In the format of statements, MySQL refuses to log rows that come from elsewhere.
+            "SET GLOBAL binlog_format = MIXED",
             &source,
             "START SLAVE",
         ];
@@ -525,7 +528,7 @@ impl Pair {
     fn run_on(&self, server: usize, statements: &[&str]) -> Outcome {
         let mut conn = self.connect(server)?;
         for statement in statements {
-            let done = conn.query_drop(statement);
+            let done = dialect::run(&mut conn, statement);
             done.map_err(|error| format!("{statement}: {error}"))?;
         }
         Ok(())

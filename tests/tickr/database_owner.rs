@@ -16,6 +16,7 @@ use tickr::database::{Failover, Host, Secret, Settings, Tls};
 use tickr::fault::{Fault, FaultKind};
 use tickr::ticket::Numbering;
 
+use crate::dialect::{self, REPLICATION};
 use crate::support::{options, scratch, start};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -32,7 +33,11 @@ impl Server {
         let folder = scratch();
         let local = start(LocalOptions {
             tcp: true,
-            extra_arguments: arguments.iter().map(ToString::to_string).collect(),
+            extra_arguments: arguments
+                .iter()
+                .chain(&REPLICATION)
+                .map(ToString::to_string)
+                .collect(),
             ..options(folder.path())
         });
         Server {
@@ -71,7 +76,7 @@ impl Server {
     pub(crate) fn run(&self, statements: &[&str]) {
         let mut conn = self.conn();
         for statement in statements {
-            conn.query_drop(statement)
+            dialect::run(&mut conn, statement)
                 .unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
     }
@@ -96,12 +101,22 @@ impl Server {
         self.run(&[&source, "SET GLOBAL read_only = 1", "START SLAVE"]);
     }
 
+    /// What the row calls this server.
+    fn owner(&self) -> String {
+        dialect::owner(&mut self.conn()).expect("it has a name")
+    }
+
     pub(crate) fn wait_for_row(&self, row: &(u64, String, u64)) {
         let began = Instant::now();
         while self.row().as_ref() != Some(row) {
             if began.elapsed() > DEADLINE {
                 let mut conn = self.conn();
-                let status: Option<mysql::Row> = conn.query_first("SHOW SLAVE STATUS").unwrap();
+                let of_whom = match dialect::is_mysql(&mut conn) {
+                    Ok(true) => "REPLICA",
+                    _ => "SLAVE",
+                };
+                let status = conn.query_first(format!("SHOW {of_whom} STATUS"));
+                let status: mysql::Result<Option<mysql::Row>> = status;
                 panic!("{:?} instead of {row:?}: {status:?}", self.row());
             }
             thread::sleep(Duration::from_millis(20));
@@ -161,7 +176,7 @@ fn a_replica_follows_in_every_format_and_is_not_the_owner_when_promoted() {
         for _ in 0..5 {
             reserve(&mut session, &view).expect("a block");
         }
-        let row = (6, "mariadb:11".to_owned(), 1);
+        let row = (6, primary.owner(), 1);
         assert_eq!(primary.row().as_ref(), Some(&row), "{format} {user}");
         replica.wait_for_row(&row);
         // What an operator and a suspicion do follows as well.
@@ -172,15 +187,15 @@ fn a_replica_follows_in_every_format_and_is_not_the_owner_when_promoted() {
         assert_eq!(close(&mut session, memory).mark, 9, "{format}");
         let advanced = advance(&settings, None, 10).expect("it is opened");
         assert_eq!((advanced.counter, advanced.epoch), (19, 2));
-        let row = (19, "mariadb:11".to_owned(), 2);
+        let row = (19, primary.owner(), 2);
         replica.wait_for_row(&row);
 
         replica.run(&["STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0"]);
         let promoted = replica.settings();
         let (mut session, view) = open(&promoted);
         let elsewhere = Owner::Elsewhere {
-            owner: "mariadb:11".to_owned(),
-            here: "mariadb:12".to_owned(),
+            owner: primary.owner(),
+            here: replica.owner(),
         };
         assert_eq!(view.owner, elsewhere);
         assert_eq!(reserve(&mut session, &view), None);

@@ -182,7 +182,10 @@ fn a_server_without_encryption_is_refused_when_it_is_asked_for() {
     let folder = scratch();
     let local = start(LocalOptions {
         tcp: true,
-        extra_arguments: vec!["--skip-ssl".to_owned()],
+        extra_arguments: vec![
+            "--loose-skip-ssl".to_owned(),
+            "--loose-tls-version=".to_owned(),
+        ],
         ..options(folder.path())
     });
     let port = local.port().expect("it was asked for").to_string();

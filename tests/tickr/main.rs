@@ -11,6 +11,7 @@ mod database_local;
 mod database_owner;
 mod database_tls;
 mod deadlines;
+mod dialect;
 mod docs;
 mod errno;
 mod framing;

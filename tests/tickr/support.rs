@@ -1,10 +1,11 @@
 //! What the tests share: temporary folders, and the private MySQL server in them.
 
-use std::env;
 use std::path::Path;
 
 use tempfile::TempDir;
 use tickr::database::local::{LocalOptions, LocalServer};
+
+use crate::dialect;
 
 /// A folder of the test's own, removed with its value: declare it before what lives in it.
 pub(crate) fn scratch() -> TempDir {
@@ -14,7 +15,7 @@ pub(crate) fn scratch() -> TempDir {
 /// A server in a test's folder; `TICKR_TEST_MYSQLD` runs the tests with another program.
 pub(crate) fn options(folder: &Path) -> LocalOptions {
     LocalOptions {
-        program: env::var_os("TICKR_TEST_MYSQLD").map(Into::into),
+        program: dialect::program(),
         ..LocalOptions::new(folder.join("mysql"))
     }
 }

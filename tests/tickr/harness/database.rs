@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tickr::database::local::{LocalOptions, LocalServer};
 
 use super::program::{NODE, run};
+use crate::dialect;
 use crate::support::{options, scratch, start};
 
 /// A private server and its folder, which goes after it.
@@ -133,8 +134,13 @@ impl Database {
 
     /// Runs a statement in the database.
     pub(crate) fn execute(&self, statement: &str) {
-        let done = self.admin().query_drop(statement);
-        done.expect("the statement runs");
+        let done = dialect::run(&mut self.admin(), statement);
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
+    /// Whether its server is MySQL, and not MariaDB.
+    pub(crate) fn is_mysql(&self) -> bool {
+        dialect::is_mysql(&mut self.admin()).expect("it has a version")
     }
 
     fn admin(&self) -> Conn {
