@@ -148,7 +148,7 @@ func (c *Client) get(ctx context.Context, s *server, count uint64) (
 	case err != nil:
 		return run, isStale, explain(ctx, err)
 	case response.ProtoMajor != 1, response.ContentLength < 0 && response.TransferEncoding == nil:
-		return run, false, errors.New("did not respond like an HTTP/1.1 server")
+		return run, false, errors.New("did not respond like HTTP/1.1 with a length")
 	case len(body) > bodyMax:
 		return run, false, errors.New("the response is too long")
 	case !json.Valid(body):
