@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sort"
 	"sync"
 	"time"
 )
@@ -68,7 +69,7 @@ func WithPassword(password string) Option { return func(c *Client) { c.password 
 
 // WithCache lets Next have so many tickets in stock. How many there are follows the demand, and
 // they are fetched in the background. What is left when the process ends is never issued.
-func WithCache(tickets uint64) Option { return func(c *Client) { c.cache.max = tickets } }
+func WithCache(tickets uint64) Option { return func(c *Client) { c.cacheMax = tickets } }
 
 // WithCheckOrder(false) accepts tickets that go backwards, and refuses only repeated ones. It is
 // for several processes of one node that share an address.
@@ -79,11 +80,12 @@ type Client struct {
 	timeout    time.Duration
 	password   string
 	checkOrder bool
+	cacheMax   uint64
 	servers    []*server
 	background context.Context // Ends when the client is closed.
 	stop       context.CancelFunc
 
-	mu    sync.Mutex // Is for what follows, and for the state of the servers.
+	mu    sync.Mutex // Is for the cache, and for what changes of a server.
 	cache cache
 }
 
@@ -94,20 +96,17 @@ func New(servers []string, options ...Option) (*Client, error) {
 	for _, option := range options {
 		option(c)
 	}
-	if len(servers) == 0 || len(servers) > serversMax {
-		return nil, fmt.Errorf("tickr: a client takes 1 to %d servers", serversMax)
-	}
-	if c.timeout <= 0 {
-		return nil, errors.New("tickr: the time-out must be greater than zero")
+	if len(servers) == 0 || len(servers) > serversMax || c.timeout <= 0 {
+		return nil, fmt.Errorf("tickr: a client needs 1 to %d servers and some time", serversMax)
 	}
 	for _, url := range servers {
-		server, err := newServer(url)
+		s, err := newServer(url, c.password)
 		if err != nil {
-			return nil, fmt.Errorf("tickr: invalid server URL: %w", err)
+			return nil, err
 		}
-		c.servers = append(c.servers, server)
+		c.servers = append(c.servers, s)
 	}
-	c.cache.size = least(cacheMin, c.cache.max)
+	c.cache = cache{max: c.cacheMax, size: least(cacheMin, c.cacheMax)}
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -115,8 +114,8 @@ func New(servers []string, options ...Option) (*Client, error) {
 // Close ends the client and its idle connections. What is left of the cache is never issued.
 func (c *Client) Close() {
 	c.stop()
-	for _, server := range c.servers {
-		server.transport.CloseIdleConnections()
+	for _, s := range c.servers {
+		s.transport.CloseIdleConnections()
 	}
 }
 
@@ -128,29 +127,35 @@ func (c *Client) Take(ctx context.Context, count uint64) (Range, error) {
 	if c.background.Err() != nil {
 		return Range{}, ErrClosed
 	}
-	var order, paused []*server
-	c.mu.Lock()
-	for _, server := range c.servers {
-		if server.pausedUntil.After(time.Now()) {
-			paused = append(paused, server)
-		} else {
-			order = append(order, server)
-		}
-	}
-	c.mu.Unlock()
 	var attempts []Attempt
-	for _, server := range append(order, paused...) {
-		run, err := c.fetch(ctx, server, count)
-		var refused *RefusedError
-		switch {
-		case err == nil || errors.As(err, &refused):
+	for _, s := range c.inOrder() {
+		run, err := c.ask(ctx, s, count)
+		if c.background.Err() != nil {
+			// Its connection is idle only now.
+			s.transport.CloseIdleConnections()
+		}
+		switch _, isRefused := err.(*RefusedError); {
+		case err == nil || isRefused:
 			return run, err
 		case c.background.Err() != nil:
-			return run, ErrClosed
+			return Range{}, ErrClosed
 		case ctx.Err() != nil:
-			return run, fmt.Errorf("tickr: %s: %w", server.name, ctx.Err())
+			return Range{}, fmt.Errorf("tickr: %s: %w", s.name, ctx.Err())
 		}
-		attempts = append(attempts, Attempt{server.name, err})
+		c.blame(s)
+		attempts = append(attempts, Attempt{s.name, err})
 	}
 	return Range{}, &UnavailableError{attempts}
+}
+
+// The servers as preferred, but those that failed of late come last.
+func (c *Client) inOrder() []*server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	order := append([]*server(nil), c.servers...)
+	sort.SliceStable(order, func(a, b int) bool {
+		return !order[a].pausedUntil.After(now) && order[b].pausedUntil.After(now)
+	})
+	return order
 }

@@ -52,50 +52,52 @@ func TestWhoFailedComesLastForAWhile(t *testing.T) {
 	equal(t, next(t, c), uint64(1001))
 	// Its pause is over, and the next one is short again.
 	equal(t, c.servers[0].pausedUntil, time.Time{})
-	equal(t, c.servers[0].pause, time.Duration(0))
+	equal(t, c.servers[0].pause, pauseMin)
 }
 
 func TestAPauseDoublesWithinABound(t *testing.T) {
-	s, err := newServer("http://tickr")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pauses []float64
-	for now := time.Now(); len(pauses) < 7; now = s.pausedUntil {
-		s.blame(now)
+	c := client(t, []string{"http://tickr"})
+	s := c.servers[0]
+	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		s.pausedUntil = time.Time{}
+		before := time.Now()
+		c.blame(s)
+		until := s.pausedUntil
 		// A second failure at the same time is the same failure.
-		s.blame(now)
-		pauses = append(pauses, s.pausedUntil.Sub(now).Seconds())
+		c.blame(s)
+		equal(t, s.pausedUntil, until)
+		earliest, latest := before.Add(pause*time.Second), time.Now().Add(pause*time.Second)
+		if until.Before(earliest) || until.After(latest) {
+			t.Fatal("it pauses for", until.Sub(before), "and not", pause*time.Second)
+		}
 	}
-	equal(t, pauses, []float64{1, 2, 4, 8, 16, 30, 30})
 }
 
 func TestRunsAskedForAtTheSameTimeComeInAnyOrder(t *testing.T) {
-	s, _ := newServer("http://tickr")
-	before := s.admitted.Load()
+	c := client(t, []string{"http://tickr"})
+	s, before := c.servers[0], time.Now()
 	for _, first := range []uint64{101, 91, 111} {
-		equal(t, s.admit(Range{first, 1, 5}, before), nil)
+		equal(t, c.admit(s, Range{first, 1, 5}, before), nil)
 	}
-	contains(t, s.admit(Range{95, 1, 1}, before), "issued 95 after 95")
-	contains(t, s.admit(Range{99, 1, 1}, s.admitted.Load()), "issued 99 after 105")
-	equal(t, s.admit(Range{99, 1, 1}, before), nil)
+	contains(t, c.admit(s, Range{95, 1, 1}, before), "issued 95 after 95")
+	contains(t, c.admit(s, Range{99, 1, 1}, time.Now()), "issued 99 after 105")
+	equal(t, c.admit(s, Range{99, 1, 1}, before), nil)
 }
 
 func TestWhatIsRememberedIsBounded(t *testing.T) {
-	s, _ := newServer("http://tickr")
+	c := client(t, []string{"http://tickr"})
+	s := c.servers[0]
 	for first := uint64(1); first < 3*runsMax; first++ {
-		equal(t, s.admit(Range{first, 1, 1}, s.admitted.Load()), nil)
+		equal(t, c.admit(s, Range{first, 1, 1}, time.Now()), nil)
 	}
 	equal(t, len(s.latest), runsMax)
-	contains(t, s.admit(Range{1, 1, 1}, s.admitted.Load()), "issued 1 after")
+	contains(t, c.admit(s, Range{1, 1, 1}, time.Now()), "issued 1 after")
 }
 
 func TestNoProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	// The variables are read once, by whoever asks first: a server as a proxy would prove nothing.
 	for _, url := range []string{"http://tickr", "unix:tickr.sock"} {
-		s, err := newServer(url)
-		equal(t, err, nil)
-		equal(t, s.transport.Proxy == nil, true)
+		equal(t, client(t, []string{url}).servers[0].transport.Proxy == nil, true)
 	}
 }
 

@@ -45,15 +45,13 @@ type faulty struct {
 	requests    []string
 }
 
-func serveOn(t *testing.T, network, address string, respond respond) *faulty {
-	listener, err := net.Listen(network, address)
+func serve(t *testing.T, respond respond) *faulty {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &faulty{url: "unix:" + address, listener: listener, left: make(chan struct{}, 1000)}
-	if network == "tcp" {
-		s.url = "http://" + listener.Addr().String()
-	}
+	url := "http://" + listener.Addr().String()
+	s := &faulty{url: url, listener: listener, left: make(chan struct{}, 1000)}
 	t.Cleanup(s.close)
 	go func() {
 		for {
@@ -69,8 +67,6 @@ func serveOn(t *testing.T, network, address string, respond respond) *faulty {
 	}()
 	return s
 }
-
-func serve(t *testing.T, respond respond) *faulty { return serveOn(t, "tcp", "127.0.0.1:0", respond) }
 
 func (s *faulty) serve(connection net.Conn, respond respond) {
 	defer connection.Close()
@@ -173,15 +169,6 @@ func next(t *testing.T, c *Client) uint64 {
 		t.Fatal(err)
 	}
 	return ticket
-}
-
-func take(t *testing.T, c *Client, count uint64) Range {
-	t.Helper()
-	run, err := c.Take(background, count)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return run
 }
 
 func equal(t *testing.T, got, want any) {

@@ -74,9 +74,25 @@ func (l *live) stop() {
 	}
 }
 
-// Four processes insert 10,000 rows into MariaDB by GORM, and no id may come twice. It is GORM 1,
-// which Debian has; its packages are for programs without modules.
-func TestLiveGORM(t *testing.T) {
+// Debian's packages are for programs without modules.
+const packages = "/usr/share/gocode"
+
+func TestLiveGORM1(t *testing.T) { gorm(t, "gorm1", packages) }
+
+// GORM2 is the GOPATH of a GORM 2, if Debian's is none.
+func TestLiveGORM2(t *testing.T) {
+	path := packages
+	if other := os.Getenv("GORM2"); other != "" {
+		path = other + ":" + packages
+	}
+	if _, err := os.Stat(filepath.SplitList(path)[0] + "/src/gorm.io/gorm"); err != nil {
+		t.Skip("there is no GORM 2: ", err)
+	}
+	gorm(t, "gorm2", path)
+}
+
+// Four processes insert 10,000 rows into MariaDB, and no id may come twice.
+func gorm(t *testing.T, tag, path string) {
 	const processes, rows = 4, 2500
 	l := start(t)
 	here, err := os.Getwd()
@@ -94,7 +110,7 @@ func TestLiveGORM(t *testing.T) {
 		c := exec.Command(name, arguments...)
 		c.Stderr = os.Stderr
 		c.Env = append(os.Environ(), "GO111MODULE=off", "GOFLAGS=",
-			"GOPATH="+l.folder+"/go:/usr/share/gocode", "TICKR_SERVERS="+l.url,
+			"GOPATH="+l.folder+"/go:"+path, "TICKR_SERVERS="+l.url,
 			"MYSQL_SOCKET="+l.folder+"/data/mysql/mysql.sock")
 		return c
 	}
@@ -106,7 +122,7 @@ func TestLiveGORM(t *testing.T) {
 		}
 		return strings.TrimSpace(string(output))
 	}
-	run(command("go", "build", "-o", program, "./testdata/gorm"))
+	run(command("go", "build", "-tags", tag, "-o", program, "./testdata/gorm"))
 	run(command(program, "prepare"))
 	var inserting []*exec.Cmd
 	for number := 0; number < processes; number++ {

@@ -1,5 +1,5 @@
-// The recipe for GORM, tried with the real library: makes a table, inserts rows into it, or counts
-// them. Several processes insert at the same time.
+// The recipes for GORM 1 and (with the tag gorm2) GORM 2, tried with the real library: makes a
+// table, inserts rows into it, or counts them. Several processes insert at the same time.
 package main
 
 import (
@@ -11,8 +11,6 @@ import (
 	"sync"
 
 	tickr "example.org/tickr/clients/go"
-	"github.com/jinzhu/gorm"
-	_ "github.com/jinzhu/gorm/dialects/mysql"
 )
 
 const goroutines = 5
@@ -24,7 +22,7 @@ func main() {
 	switch os.Args[1] {
 	case "prepare":
 		check(open("").Exec("CREATE DATABASE recipe_gorm").Error)
-		check(open("recipe_gorm").CreateTable(&Order{}).Error)
+		check(createTable(open("recipe_gorm"), &Order{}))
 	case "insert":
 		insert(open("recipe_gorm"), must(strconv.Atoi(os.Args[2])))
 	case "count":
@@ -35,28 +33,34 @@ func main() {
 	}
 }
 
-func insert(db *gorm.DB, rows int) {
+func insert(db *DB, rows int) {
 	var done sync.WaitGroup
 	for number := 0; number < goroutines; number++ {
 		done.Add(1)
 		go func() {
 			defer done.Done()
-			for row := 0; row < rows/goroutines; row++ {
-				order := Order{Item: "a ticket"}
-				check(db.Create(&order).Error)
-				var found Order
-				check(db.First(&found, order.ID).Error)
-				if order.ID == 0 || found != order {
-					log.Fatal(order, " was inserted as ", found)
+			for inserted := 0; inserted < rows/goroutines; {
+				orders := make([]Order, rowsAtOnce)
+				for index := range orders {
+					orders[index].Item = fmt.Sprint("number ", index)
 				}
+				check(create(db, orders))
+				for _, order := range orders {
+					var found Order
+					check(db.First(&found, order.ID).Error)
+					if order.ID == 0 || found != order {
+						log.Fatal(order, " was inserted as ", found)
+					}
+				}
+				inserted += len(orders)
 			}
 		}()
 	}
 	done.Wait()
 }
 
-func open(database string) *gorm.DB {
-	return must(gorm.Open("mysql", "tickr:tickr@unix("+os.Getenv("MYSQL_SOCKET")+")/"+database))
+func source(database string) string {
+	return "tickr:tickr@unix(" + os.Getenv("MYSQL_SOCKET") + ")/" + database
 }
 
 func must[T any](value T, err error) T {
