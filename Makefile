@@ -42,7 +42,7 @@ TARGET ?= x86_64-unknown-linux-musl
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: help run test test-mysql stress mutants check-deploy check-clients clients fuzz bench bench-quick \
-	instructions soak hunt hunt-proof galera bench-client simulate simulate-proof model explore \
+	instructions soak hunt hunt-mysql hunt-proof galera bench-client simulate simulate-proof model explore \
 	dist deb check-deb check-image deny docs
 
 help: ## Show this list
@@ -62,11 +62,12 @@ test: ## Check the format, lint, and run all tests
 	cargo build --release
 	TICKR_RELEASED=$(CURDIR)/target/release/tickr cargo test
 
-test-mysql: ## Run the tests (MYSQL_TESTS: these) against MySQL instead of MariaDB
+test-mysql: ## Run all tests, or MYSQL_TESTS, with MySQL instead of MariaDB; group replication
 	.ci/install linker mysql strace
 	cargo build --release
-	TICKR_TEST_MYSQLD=$$(.ci/mysql) TICKR_RELEASED=$(CURDIR)/target/release/tickr \
-		cargo test --test tickr -- $(MYSQL_TESTS)
+	mysqld=$$(.ci/mysql) && TICKR_TEST_MYSQLD=$$mysqld \
+		TICKR_RELEASED=$(CURDIR)/target/release/tickr cargo test --test tickr -- $(MYSQL_TESTS)
+	TICKR_TEST_MYSQLD=$$(.ci/mysql) cargo test --test group
 
 stress: ## Run all tests STRESS_RUNS (20) times beside two busy loops on two cores
 	.ci/install linker mysql
@@ -123,6 +124,9 @@ hunt: ## Kill, hang and cut everything for HUNT_SECONDS (600); no ticket twice (
 	.ci/install linker mysql
 	HUNT_SECONDS=$(HUNT_SECONDS) HUNT_SEED=$(HUNT_SEED) HUNT_GROUND=$(HUNT_GROUND) \
 		cargo test --release --test hunt
+
+hunt-mysql: ## The same, with MySQL instead of MariaDB
+	mysqld=$$(.ci/mysql) && TICKR_TEST_MYSQLD=$$mysqld $(MAKE) hunt
 
 hunt-proof: ## Break the program in each way that the hunt can see; it must find each
 	.ci/install linker mysql
