@@ -65,7 +65,7 @@ impl Server {
         settings
     }
 
-    fn conn(&self) -> Conn {
+    pub(crate) fn conn(&self) -> Conn {
         let options = OptsBuilder::new()
             .socket(self.local.socket().to_str())
             .user(Some(self.local.username()))

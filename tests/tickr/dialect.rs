@@ -20,6 +20,7 @@ const WORDS: &[(&str, &str)] = &[
     ("SET GLOBAL gtid_slave_pos = ''", "DO 0"),
     (" SLAVE", " REPLICA"),
     ("semi_sync_master", "semi_sync_source"),
+    ("semi_sync_slave", "semi_sync_replica"),
     ("wait_no_slave", "wait_no_replica"),
     ("tx_read_only", "transaction_read_only"),
 ];
@@ -53,6 +54,20 @@ pub(crate) fn run(conn: &mut Conn, statement: &str) -> mysql::Result<()> {
     conn.query_drop(statement)
 }
 
+/// Makes semi-synchronous replication available, on a primary and on a replica.
+#[allow(dead_code, reason = "the hunt does without")]
+pub(crate) fn load_semi_sync(conn: &mut Conn) -> mysql::Result<()> {
+    if !is_mysql(conn)? {
+        return Ok(());
+    }
+    for side in ["source", "replica"] {
+        conn.query_drop(format!(
+            "INSTALL PLUGIN rpl_semi_sync_{side} SONAME 'semisync_{side}.so'"
+        ))?;
+    }
+    Ok(())
+}
+
 /// What the owner of a row is called that this server may move: its id, or its UUID.
 pub(crate) fn owner(conn: &mut Conn) -> mysql::Result<String> {
     let query = match is_mysql(conn)? {
@@ -64,7 +79,7 @@ pub(crate) fn owner(conn: &mut Conn) -> mysql::Result<String> {
 
 /// Whether a replica whose connection to its primary has been stopped has applied all that it has
 /// received.
-#[allow(dead_code, reason = "only the hunt waits for it")]
+#[allow(dead_code, reason = "not every target waits for it")]
 pub(crate) fn has_applied_its_relay_log(conn: &mut Conn) -> mysql::Result<bool> {
     if !is_mysql(conn)? {
         let query = "SELECT STATE FROM information_schema.PROCESSLIST WHERE COMMAND = 'Slave_SQL'";

@@ -195,10 +195,7 @@ fn a_server_whose_commits_hang_is_told_once_and_is_not_filled_with_connections()
     let tickr = Tickr::serve_with(&database, &settings.concat());
     let mut client = tickr.connect(Kind::Tcp);
     let last = client.ask(CREATE).tickets()[0];
-    if database.is_mysql() {
-        let plugin = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'";
-        database.execute(plugin);
-    }
+    database.load_semi_sync();
     for variable in ["timeout = 600000", "wait_no_slave = 1", "enabled = 1"] {
         database.execute(&format!("SET GLOBAL rpl_semi_sync_master_{variable}"));
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::database_owner::Server;
+use crate::dialect;
 use crate::harness::{Kind, NODE, Tickr, run, wait_until};
 use crate::support::scratch;
 
@@ -22,7 +23,8 @@ struct Site {
 }
 
 impl Site {
-    fn start(format: &str) -> Site {
+    /// `further` settings are for the processes.
+    fn start(format: &str, further: &[(&str, &str)]) -> Site {
         let format = format!("--binlog-format={format}");
         let servers = ["11", "12"].map(|id| {
             let id = format!("--server-id={id}");
@@ -43,7 +45,8 @@ impl Site {
         site.replica_has_all();
         let name = site.name();
         for _ in 0..2 {
-            site.processes.push(Tickr::start(&[], &settings(&name)));
+            let all = [&settings(&name)[..], further].concat();
+            site.processes.push(Tickr::start(&[], &all));
         }
         site.all_serve();
         site
@@ -74,6 +77,38 @@ impl Site {
         self.all_serve();
         self.servers[old].run(&["RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"]);
         self.servers[old].follow(&self.servers[new]);
+    }
+
+    /// From here on, a commit is acknowledged only once the replica has received it.
+    fn lose_nothing(&self) {
+        for server in &self.servers {
+            dialect::load_semi_sync(&mut server.conn()).expect("the server has it");
+        }
+        let replica = &self.servers[1 - self.primary];
+        replica.run(&[
+            "SET GLOBAL rpl_semi_sync_slave_enabled = 1",
+            "STOP SLAVE IO_THREAD",
+            "START SLAVE IO_THREAD",
+        ]);
+        self.primary().run(&[
+            "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'",
+            "SET GLOBAL rpl_semi_sync_master_timeout = 600000",
+            "SET GLOBAL rpl_semi_sync_master_wait_no_slave = 1",
+            "SET GLOBAL rpl_semi_sync_master_enabled = 1",
+        ]);
+    }
+
+    /// The primary is gone at once, and its replica takes its place.
+    fn replace_the_primary(&mut self) {
+        let (old, new) = (self.primary, 1 - self.primary);
+        self.servers[old].local.kill().expect("it is ours");
+        let replica = &self.servers[new];
+        wait_until("the replica has applied what it has received", || {
+            dialect::has_applied_its_relay_log(&mut replica.conn()).expect("it says so")
+        });
+        replica.run(&["STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0"]);
+        self.primary = new;
+        self.point_the_name();
     }
 
     fn replica_has_all(&self) {
@@ -159,12 +194,33 @@ fn settings(name: &str) -> [(&str, &str); 4] {
 #[test]
 fn fail_over_fail_back_and_restore_issue_nothing_twice() {
     for format in ["ROW", "STATEMENT"] {
-        let mut site = Site::start(format);
+        let mut site = Site::start(format, &[]);
         site.fail_over();
         site.restore();
         if format == "ROW" {
             // By statements, a replica with lost tickets must be rebuilt first.
             site.fail_over();
         }
+    }
+}
+
+/// `TICKR_FAILOVER=continue` on semi-synchronous replication that waits `AFTER_SYNC`.
+#[test]
+fn a_replica_that_has_every_commit_goes_on_without_an_operator() {
+    let mut site = Site::start("ROW", &[("TICKR_FAILOVER", "continue")]);
+    site.lose_nothing();
+    for _ in 0..10 {
+        site.take();
+    }
+    // What the replica does not receive is not answered.
+    site.servers[1 - site.primary].run(&["STOP SLAVE IO_THREAD"]);
+    site.all_refuse();
+    site.replace_the_primary();
+    site.all_serve();
+    for _ in 0..10 {
+        site.take();
+    }
+    for process in &site.processes {
+        assert!(!process.log().contains("db advance"), "{}", process.log());
     }
 }
