@@ -46,7 +46,9 @@ module Tickr
 
     # The JSON object in the body. What became of an explanation matters less than the status.
     def read
-      body = JSON.parse(read_body(read_head).force_encoding("UTF-8").scrub)
+      head = read_head
+      @status = head[2].to_i
+      body = JSON.parse(read_body(head).force_encoding("UTF-8").scrub)
       body.is_a?(Hash) ? body : {}
     rescue Failure, SystemCallError, JSON::JSONError => error
       return {} unless [0, 200].include?(@status)
@@ -70,24 +72,20 @@ module Tickr
       raise Failure, "did not respond like a Tickr server: #{reason}"
     end
 
-    def read_head
-      (INTERIM_MAX + 1).times do
-        head = HEAD.match(up_to("\r\n\r\n")) or wrong("not an HTTP/1 response")
-        # 101 is final: what follows it is another protocol.
-        next if head[2] < "200" && head[2] != "101"
+    def read_head(interims = 0)
+      head = HEAD.match(up_to("\r\n\r\n")) or wrong("not an HTTP/1 response")
+      # 101 is final: what follows it is another protocol.
+      return head unless head[2].match?(/\A1(?!01)/)
 
-        @status = head[2].to_i
-        return head
-      end
-      wrong("too many interim responses")
+      interims < INTERIM_MAX ? read_head(interims + 1) : wrong("too many interim responses")
     end
 
     def read_body(head)
       fields = head[3].downcase.split("\r\n")
       framing = fields.grep(/\A(content-length|transfer-encoding):/)
       case framing.one? && framing[0]
-      when /:[ \t]*(\d{1,9})[ \t]*\z/ then body = exactly($1.to_i)
-      when /\At.*:[ \t]*chunked[ \t]*\z/ then body = chunks
+      when /\Acontent-length:[ \t]*(\d{1,9})[ \t]*\z/ then body = exactly($1.to_i)
+      when /\Atransfer-encoding:[ \t]*chunked[ \t]*\z/ then body = chunks
       else wrong("it does not say how long its body is")
       end
       closes = head[1] == "0" || fields.grep(/\Aconnection:.*\bclose\b/).any?

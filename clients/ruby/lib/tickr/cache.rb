@@ -61,15 +61,12 @@ module Tickr
 
       @mutex.synchronize { @most, @refill_at = count / 2, nil }
       retry
-    rescue StandardError
-      @again_at = Tickr.now + RETRY_AFTER
-      raise
     end
 
     # How many tickets to fetch: more when the last ones went soon, or came too late.
     def wanted
       lasted = Tickr.now - @filled_at if @filled_at
-      @filled_at = nil
+      @filled_at, @again_at = nil, Tickr.now + RETRY_AFTER
       @size *= 2 if lasted && lasted < SOON
       @size /= 2 if lasted && lasted > LULL && !@refill_at
       @size = [[@size, SIZE_MIN].max, @most].min

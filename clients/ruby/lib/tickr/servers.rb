@@ -61,6 +61,7 @@ module Tickr
     # A run of tickets. An idle connection may have been closed meanwhile, or lead to a process that
     # is about to end while its successor has moved on: the next one, or a new one, is worth a try.
     def fetch(count)
+      # Another attempt has what is left of the time.
       deadline ||= Tickr.now + @seconds
       idle, sent_at = @mutex.synchronize do
         raise IOError, "the client is closed" if @closed
@@ -75,10 +76,8 @@ module Tickr
     end
 
     def close
-      @mutex.synchronize do
-        @closed = true
-        disconnect
-      end
+      @closed = true
+      @mutex.synchronize { disconnect }
     end
 
     def disconnect
@@ -135,24 +134,23 @@ module Tickr
       socket.write_nonblock("GET /tickets/create/#{count}?format=range HTTP/1.1\r\n#{@head}\r\n")
       answer = Answer.new(socket, deadline)
       body = answer.read
-      complain(answer.status, Answer.printable(body["detail"])) unless answer.status == 200
-      run = answer.tickets(body, count)
-      kept = @mutex.synchronize do
+      detail = Answer.printable(body["detail"])
+      raise Refused.new(@name, detail) if answer.status == 400
+      reason = "responded #{answer.status}#{": #{detail}" unless detail.empty?}"
+      raise Failure, reason unless answer.status == 200
+
+      run, kept = answer.tickets(body, count), false
+      @mutex.synchronize do
         admit(run, sent_at)
         praise
-        answer.reusable && @idle.size < IDLE_MAX && !@closed && @idle << socket
+        kept = answer.reusable && @idle.size < IDLE_MAX && !@closed
+        @idle << socket if kept
       end
       run
     rescue SystemCallError => error
       raise Stale, "closed the connection early (#{error.message})"
     ensure
       socket.close unless kept
-    end
-
-    def complain(status, detail)
-      raise Refused.new(@name, detail) if status == 400
-
-      raise Failure, "responded #{status}#{": #{detail}" unless detail.empty?}"
     end
 
     # Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not above
