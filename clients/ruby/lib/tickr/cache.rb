@@ -20,13 +20,13 @@ module Tickr
 
     def take
       (1..).each do |round|
-        ticket, mine = @mutex.synchronize { [@tickets.shift, begin_refill] }
+        ticket, mine, refill = @mutex.synchronize { [@tickets.shift, begin_refill, @refill] }
         return ticket if ticket
         # No thread is to be had.
-        return @fetch.call(1).begin unless @refill
+        return @fetch.call(1).begin unless refill
 
         begin
-          @refill.value
+          refill.value
         rescue Error
           # One that had begun before may have failed before a server came back.
           raise if mine || round > 1
