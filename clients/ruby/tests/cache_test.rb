@@ -11,9 +11,9 @@ class CacheTest < Case
     takes(89, client)
     assert_equal [100], server.counts
     client.get_ticket
-    cache(client).refill.join
+    wait_for_refill(client)
     assert_equal [100, 90], server.counts
-    assert_equal 100, cache(client).left
+    assert_equal 100, cache(client).tickets.size
     zero = client([good.url], cache_size: 5, replenish_cache_at: 0)
     assert_equal [*1..5], takes(5, zero)
   end
@@ -24,8 +24,8 @@ class CacheTest < Case
     client = client([server.url], cache_size: 16)
     takes(8, client)
     refill = cache(client).refill
-    refill.join
-    cache(client).instance_variable_set(:@again_at, Tickr::Deadline.now + 60)
+    wait_for_refill(client)
+    cache(client).instance_variable_set(:@again_at, Tickr.now + 60)
     assert_equal [*9..15], takes(7, client)
     assert_same refill, cache(client).refill
     # The last one makes a new one worth its while.
@@ -47,7 +47,7 @@ class CacheTest < Case
     server = small
     client = client([server.url], cache_size: 1000, replenish_cache_at: 500)
     assert_equal 1, client.get_ticket
-    cache(client).refill.join
+    wait_for_refill(client)
     assert_equal [1000, 500, 250, 125, 62, 31, 15, 7, 3, 1, 1], server.counts
     assert_equal [*2..4], takes(3, client)
   end
@@ -56,9 +56,8 @@ class CacheTest < Case
     server = good
     client = client([server.url], cache_size: 16)
     client.get_ticket
-    mine = cache(client)
-    mine.define_singleton_method(:begin_refill) {}
-    assert_equal [*2..20], takes(19, client)
+    none = ->(*) { raise ThreadError, "can't create Thread" }
+    Thread.stub(:new, none) { assert_equal [*2..20], takes(19, client) }
     assert_equal [16, 1, 1, 1, 1], server.counts
   end
 
@@ -84,56 +83,42 @@ class CacheTest < Case
 end
 
 class DemandTest < Case
-  Endless = Struct.new(:first) do
-    def fetch(count)
-      self.first += count
-      (first - count..first - 1).step(1)
-    end
-  end
-
   def setup
     super
-    @cache = Tickr::Cache.new(Endless.new(1), 1000, nil)
-  end
-
-  def fill
-    assert_nil @cache.fill
-    @cache.size
-  end
-
-  def pop(until_left:)
-    @cache.pop while @cache.left > until_left
-  end
-
-  def test_a_refill_that_comes_too_late_makes_the_next_one_larger
-    # As it begins, it is empty; that is not late.
-    assert_equal 16, fill
-    sizes = Array.new(8) do
-      pop(until_left: 0)
-      fill
+    @now, number = 1000.0, 0
+    fetch = lambda do |count|
+      number += count
+      (number - count + 1..number).step(1)
     end
-    assert_equal [32, 64, 128, 256, 512, 1000, 1000, 1000], sizes
-    assert_operator @cache.left, :<=, 1000
+    @cache = Tickr::Cache.new(1000, nil, &fetch)
   end
 
-  def test_one_in_time_leaves_it_as_it_is
-    fill
-    8.times do
-      refute @cache.hungry?
-      pop(until_left: 8)
-      assert @cache.hungry?
-      assert_equal 16, fill
+  # The size after each of so many refills, when what there is before one lasts for so long.
+  def sizes(count, seconds)
+    Array.new(count) do
+      @now += seconds
+      Tickr.stub(:now, @now) do
+        # Down to where it is refilled.
+        refill = @cache.refill
+        @cache.take while @cache.refill.equal?(refill)
+        @cache.refill.value
+      end
+      # One is asked for even where there are enough.
+      assert_operator @cache.tickets.size, :<=, @cache.size + 1
+      @cache.size
     end
+  end
+
+  def test_what_went_soon_makes_the_next_one_larger
+    assert_equal [16, 32, 64, 128, 256, 512, 1000, 1000], sizes(8, 0.05)
+  end
+
+  def test_what_lasted_leaves_it_as_it_is
+    assert_equal [16] * 5, sizes(5, 1)
   end
 
   def test_a_lull_halves_it
-    @cache.size = 1000
-    fill
-    sizes = Array.new(7) do
-      pop(until_left: @cache.size / 2)
-      @cache.instance_variable_set(:@landed_at, Tickr::Deadline.now - Tickr::Cache::LULL - 1)
-      fill
-    end
-    assert_equal [500, 250, 125, 62, 31, 16, 16], sizes
+    sizes(8, 0.05)
+    assert_equal [500, 250, 125, 62, 31, 16, 16], sizes(7, 11)
   end
 end

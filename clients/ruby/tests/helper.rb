@@ -33,9 +33,15 @@ class Case < Minitest::Test
     client = Tickr::Client.new(servers: servers, **settings)
     @ends << lambda do
       client.close
-      cache(client).refill&.join
+      wait_for_refill(client)
     end
     client
+  end
+
+  def wait_for_refill(client)
+    cache(client).refill&.value
+  rescue Tickr::Error, IOError
+    nil
   end
 
   def server(*arguments, &respond)
@@ -52,12 +58,16 @@ class Case < Minitest::Test
   end
 
   def cache(client)
-    client.instance_variable_get(:@own)
+    client.instance_variable_get(:@own).cache
   end
 
   # What the client knows of its servers.
   def list(client)
-    cache(client).servers.list
+    client.instance_variable_get(:@own).servers
+  end
+
+  def idle(client)
+    list(client)[0].instance_variable_get(:@idle)
   end
 
   def takes(count, client)

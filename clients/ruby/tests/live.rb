@@ -27,14 +27,14 @@ class LiveServer
     log = ["#{@folder}/log", "a"]
     @pid = Process.spawn(*@command, in: File::NULL, out: log, err: log)
     client = Tickr::Client.new(servers: [@url], password: @password, timeout: SECONDS * 1000)
-    deadline = Tickr::Deadline.new(SECONDS)
+    deadline = Tickr.now + SECONDS
     begin
       client.get_ticket
     rescue Tickr::Error
       log = File.read("#{@folder}/log")
       raise "tickr does not start:\n#{log}" if Process.wait(@pid, Process::WNOHANG)
 
-      deadline.left && sleep(0.05)
+      Tickr.left(deadline) && sleep(0.05)
       retry
     end
     client.close

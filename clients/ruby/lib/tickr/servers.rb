@@ -17,7 +17,7 @@ module Tickr
 
     def initialize(attempts)
       @attempts = attempts
-      lines = attempts.map { |server, failure| "\n  #{server} #{failure}" }
+      lines = attempts.map { |attempt| "\n  #{attempt.join(" ")}" }
       super("no server issued tickets; it is safe to retry:#{lines.join}")
     end
   end
@@ -35,46 +35,67 @@ module Tickr
   # A server, and how it has been doing.
   class Server
     PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
-    NODES_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX = 64, 32, 8, 107
+    IDLE_MAX, NODES_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX = 8, 64, 32, 8, 107
     URL = %r{\Ahttp://(?:\[([\h:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?/?\z}
     # The text is not repeated in errors: it may hold a password.
     USAGE = "invalid server URL: use http://HOST:PORT or unix:PATH, and password: for a password"
 
-    attr_reader :name, :idle, :highest
-    # It is the last choice until then.
-    attr_accessor :paused_until
+    # It is the last choice until paused_until.
+    attr_reader :name, :paused_until
 
-    def initialize(place, password)
+    def initialize(place, seconds, password, check_order)
       if place.is_a?(Hash)
         place = place.transform_keys(&:to_sym)
         password = place.fetch(:http_auth_password, password)
         host = place[:host].to_s
         place = "http://#{host.include?(":") ? "[#{host}]" : host}:#{place.fetch(:port, 80)}"
       end
-      place = place.to_s
-      @name = place.start_with?("unix:") ? read_path(place) : read(place)
+      locate(place.to_s)
       @head = "Host: #{@path ? "localhost" : @name[7..-1]}\r\nAccept: application/json\r\n"
       @head += "Authorization: Basic #{["tickr:#{password}"].pack("m0")}\r\n" if password
-      @idle, @runs, @highest = [], {}, {}
+      @seconds, @check_order = seconds, check_order
+      @mutex, @idle, @runs, @admitted = Mutex.new, [], {}, 0
       praise
     end
 
-    # Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not above
-    # what its node had issued when the request was sent. Nodes behind one address are told apart
-    # by increment and remainder.
-    def admit(run, marks)
-      node = [run.step, run.begin % run.step]
-      runs = @runs.fetch(node, [])
-      repeated = runs.find { |first, last| run.begin <= last && first <= run.end }
-      issued = repeated ? repeated.last : marks[node]
-      if issued && run.begin <= issued
-        reason = "issued #{run.begin} after #{issued}, and tickets must not go backwards: its " \
-                 "counter may have been set back, or several processes share this address"
-        raise Failure.new(reason, stale: true)
+    # A run of tickets. An idle connection may have been closed meanwhile, or lead to a process that
+    # is about to end while its successor has moved on: the next one, or a new one, is worth a try.
+    def fetch(count)
+      # Another attempt has what is left of the time.
+      deadline ||= Tickr.now + @seconds
+      idle, sent_at = @mutex.synchronize do
+        raise IOError, "the client is closed" if @closed
+
+        [@idle.pop, @check_order ? @admitted : 0]
       end
-      [@runs, @highest].each(&:shift) if @runs.size == NODES_MAX && !@runs.key?(node)
-      @highest[node] = [run.end, @highest.fetch(node, 0)].max
-      @runs[node] = runs.last(RUNS_MAX - 1) << [run.begin, run.end]
+      ask(idle || connect(deadline), count, sent_at, deadline)
+    rescue Failure => failure
+      retry if idle && failure.is_a?(Stale)
+      @mutex.synchronize { blame }
+      raise
+    end
+
+    def close
+      @closed = true
+      @mutex.synchronize { disconnect }
+    end
+
+    def disconnect
+      @idle.pop.close until @idle.empty?
+    end
+
+    private
+
+    def locate(url)
+      @name, @path = url, url.delete_prefix("unix:")
+      return if @path != url && (1..PATH_MAX).cover?(@path.bytesize) && !@path.include?("\0")
+
+      match, @path = URL.match(url), nil
+      @port = match && (match[3] || 80).to_i
+      raise ArgumentError, USAGE unless (1..65_535).cover?(@port)
+
+      @host = match[1] || match[2]
+      @name = "http://#{match[1] ? "[#{IPAddr.new(@host, Socket::AF_INET6)}]" : @host}:#{@port}"
     end
 
     def praise
@@ -83,159 +104,84 @@ module Tickr
 
     def blame
       disconnect
-      now = Deadline.now
+      now = Tickr.now
       return if @paused_until > now
 
       @paused_until, @pause = now + @pause, [2 * @pause, PAUSE_MAX].min
     end
 
-    def disconnect
-      while (socket = @idle.pop)
-        socket.close
-      end
-    end
-
     # Tries the addresses of a host in the resolver's order; one that is silent leaves time for the
     # next.
     def connect(deadline)
-      addresses = @path ? [Addrinfo.unix(@path)] : resolve(deadline)
-      addresses.each_with_index do |address, index|
-        return connect_to(address, Deadline.new(deadline.left / (addresses.size - index)))
-      rescue Failure, SystemCallError
-        raise if index == addresses.size - 1
-      end
-    rescue SystemCallError, SocketError, ThreadError => error
+      addresses ||= @path ? [Addrinfo.unix(@path)] : resolve(deadline)
+      addresses.shift.connect(timeout: Tickr.left(deadline) / (addresses.size + 1))
+    rescue SystemCallError, IOError, SocketError, ThreadError => error
+      retry if addresses&.any?
       raise Failure, "can't be reached (#{Answer.printable(error.message)})"
     end
 
-    def exchange(socket, count, deadline)
-      request = "GET /tickets/create/#{count}?format=range HTTP/1.1\r\n#{@head}\r\n"
-      answer = Answer.new(socket, deadline)
-      begin
-        until request.empty?
-          sent = deadline.wait(socket) { socket.write_nonblock(request, exception: false) }
-          request = request.byteslice(sent..-1)
-        end
-        answer.read
-      rescue Failure, SystemCallError => error
-        # What became of the explanation matters less than the status.
-        if [0, 200].include?(answer.status)
-          raise error if error.is_a?(Failure)
-
-          raise Failure.new("closed the connection early (#{error.message})", stale: true)
-        end
-      end
-      answer
-    end
-
-    private
-
-    def read(url)
-      match = URL.match(url)
-      raise ArgumentError, USAGE unless match && (1..65_535).cover?((match[3] || 80).to_i)
-
-      @host, @port = match[1] || match[2], (match[3] || 80).to_i
-      "http://#{match[1] ? "[#{IPAddr.new(@host, Socket::AF_INET6)}]" : @host}:#{@port}"
-    end
-
-    def read_path(url)
-      @path = url.delete_prefix("unix:")
-      return url if (1..PATH_MAX).cover?(@path.bytesize) && !@path.include?("\0")
-
-      raise ArgumentError, "invalid server URL: no Unix socket can have this path"
-    end
-
+    # The resolver has time-outs of its own, longer than ours; a thread is left with them.
     def resolve(deadline)
-      # The resolver has time-outs of its own, longer than ours; a thread is left with them.
       lookup = Thread.new do
+        Thread.current.report_on_exception = false
         Addrinfo.getaddrinfo(@host, @port, nil, :STREAM).first(ADDRESSES_MAX)
-      rescue SocketError => error
-        error
       end
-      lookup.join(deadline.left) || deadline.left
-      lookup.value.is_a?(Array) ? lookup.value : raise(lookup.value)
+      lookup.join(Tickr.left(deadline)) ? lookup.value : raise(Failure, LATE)
     end
 
-    def connect_to(address, deadline)
-      socket = Socket.new(address.pfamily, :STREAM)
-      socket.setsockopt(:TCP, :NODELAY, 1) unless @path
-      begin
-        deadline.wait(socket) { socket.connect_nonblock(address, exception: false) }
-      rescue Errno::EISCONN
-        # That is how a connection that took a while says that it is there.
+    def ask(socket, count, sent_at, deadline)
+      # It fits into the buffer of a connection where nothing else waits to be read.
+      socket.write_nonblock("GET /tickets/create/#{count}?format=range HTTP/1.1\r\n#{@head}\r\n")
+      answer = Answer.new(socket, deadline)
+      body = answer.read
+      detail = Answer.printable(body["detail"])
+      raise Refused.new(@name, detail) if answer.status == 400
+      reason = "responded #{answer.status}#{": #{detail}" unless detail.empty?}"
+      raise Failure, reason unless answer.status == 200
+
+      run, kept = answer.tickets(body, count), false
+      @mutex.synchronize do
+        admit(run, sent_at)
+        praise
+        kept = answer.reusable && @idle.size < IDLE_MAX && !@closed
+        @idle << socket if kept
       end
-      connected = socket
+      run
+    rescue SystemCallError => error
+      raise Stale, "closed the connection early (#{error.message})"
     ensure
-      socket&.close unless connected
+      socket.close unless kept
+    end
+
+    # Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not above
+    # those that its node had issued when the request was sent. Nodes behind one address are told
+    # apart by increment and remainder.
+    def admit(run, sent_at)
+      node = [run.step, run.begin % run.step]
+      runs = @runs.fetch(node, [])
+      _, issued = runs.reverse_each.find do |first, last, number|
+        run.begin <= last && (first <= run.end || number <= sent_at)
+      end
+      if issued
+        raise Stale, "issued #{run.begin} after #{issued}, and tickets must not go backwards: " \
+                     "its counter may have been set back, or several processes share this address"
+      end
+      @runs.delete(node)
+      @runs[node] = runs.last(RUNS_MAX - 1) << [run.begin, run.end, @admitted += 1]
+      @runs.shift if @runs.size > NODES_MAX
     end
   end
 
-  class Servers
-    IDLE_MAX, SERVERS_MAX = 8, 256
-
-    attr_reader :list
-
-    def initialize(places, seconds, password, check_order)
-      @list = places.map { |place| Server.new(place, password) }
-      @seconds, @check_order = seconds, check_order
-      @mutex = Mutex.new
+  # Asks the servers, one after the other and each once, for one run of tickets: by preference, but
+  # those that have failed lately come last.
+  def self.fetch(servers, count)
+    now = Tickr.now
+    attempts = []
+    servers.partition { |server| server.paused_until <= now }.flatten.each do |server|
+      return server.fetch(count)
+    rescue Failure => failure
+      attempts << [server.name, failure.message]
     end
-
-    def close
-      @mutex.synchronize do
-        @closed = true
-        @list.each(&:disconnect)
-      end
-    end
-
-    # Asks the servers, one after the other and each once, for one run of tickets: by preference,
-    # but those that have failed lately come last.
-    def fetch(count)
-      now = Deadline.now
-      attempts = []
-      @list.partition { |server| server.paused_until <= now }.flatten.each do |server|
-        return ask(server, count)
-      rescue Failure => failure
-        raise Refused.new(server.name, failure.detail) if failure.status == 400
-
-        @mutex.synchronize { server.blame }
-        attempts << [server.name, failure.message]
-      end
-      raise Unavailable, attempts
-    end
-
-    private
-
-    def ask(server, count)
-      deadline = Deadline.new(@seconds)
-      loop do
-        idle, marks = @mutex.synchronize do
-          raise IOError, "the client is closed" if @closed
-
-          [server.idle.pop, @check_order ? server.highest.dup : {}]
-        end
-        keep = false
-        begin
-          socket = idle || server.connect(deadline)
-          answer = server.exchange(socket, count, deadline)
-          tickets = answer.tickets(count)
-          @mutex.synchronize do
-            server.admit(tickets, marks)
-            server.praise
-            keep = answer.reusable && server.idle.size < IDLE_MAX && !@closed
-            server.idle << socket if keep
-          end
-          return tickets
-        rescue Failure => failure
-          # An old connection may have been closed meanwhile, or lead to a process that is about to
-          # end while its successor has moved on.
-          raise unless idle && failure.stale
-
-          @mutex.synchronize { server.disconnect }
-        ensure
-          socket&.close unless keep
-        end
-      end
-    end
+    raise Unavailable, attempts
   end
 end
