@@ -8,8 +8,7 @@ import { test } from "node:test";
 import { inspect } from "node:util";
 
 import { Client } from "tickr-tickets";
-import { Run } from "../src/answer.js";
-import { Server } from "../src/servers.js";
+import { Run, Server } from "../src/server.js";
 import { answer, faulty, gate, good, tickets, until } from "./faulty.js";
 
 function clientOf(t, servers, options) {
@@ -18,12 +17,7 @@ function clientOf(t, servers, options) {
   return client;
 }
 
-test("connections are kept, and only so many", async (t) => {
-  const server = await good(t);
-  const client = clientOf(t, [server]);
-  for (let ticket = 1n; ticket <= 20n; ticket++) assert.equal(await client.next(), ticket);
-  assert.equal(server.connections, 1);
-
+test("there are only so many connections", async (t) => {
   const go = gate();
   const busy = await faulty(t, (count) => go.then(() => tickets(busy.ticket++, count)));
   busy.ticket = 1;
@@ -34,6 +28,14 @@ test("connections are kept, and only so many", async (t) => {
   assert.equal(new Set(await all).size, 200);
   assert.equal(busy.connections, 64);
   await until(() => busy.open.size === 8);
+});
+
+test("who waits for a connection waits no longer than the time-out", async (t) => {
+  const silent = await faulty(t, () => gate());
+  const client = clientOf(t, [silent], { timeout: 500 });
+  const calls = Array.from({ length: 100 }, () => client.next());
+  for (const call of calls) await assert.rejects(call, /did not answer in time/);
+  assert(silent.requests.length < 100);
 });
 
 test("a program that was busy finds the answer all the same", async (t) => {
@@ -53,35 +55,44 @@ test("a program that was busy finds the answer all the same", async (t) => {
   assert.equal(await late, 10_002n);
 });
 
-test("who failed comes last for a while", async (t) => {
-  const bad = await faulty(t, answer("", "503 No"));
-  const other = await good(t);
-  const client = clientOf(t, [bad, other]);
-  t.mock.method(performance, "now", () => 5000);
-  for (let ticket = 1n; ticket <= 5n; ticket++) assert.equal(await client.next(), ticket);
-  assert.equal(bad.requests.length, 1);
-  await other.close();
-  // It is still asked when nobody else is left.
-  await assert.rejects(client.next(), ({ attempts }) => {
-    assert.deepEqual(attempts.map(({ server }) => server), [other.url, bad.url]);
-    return true;
-  });
+test("who failed comes last for a while, longer each time within a bound", async (t) => {
+  let broken = true;
+  const bad = await faulty(t, (count) =>
+    broken ? answer("", "503 No") : tickets(1000 + bad.requests.length, count),
+  );
+  const client = clientOf(t, [bad, await good(t)]);
+  let now = 5000;
+  t.mock.method(performance, "now", () => now);
+  const isAsked = async () => {
+    const before = bad.requests.length;
+    await client.next();
+    return bad.requests.length > before;
+  };
+  for (const pause of [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+    assert(await isAsked());
+    now += pause - 1;
+    assert(!(await isAsked()), `it is asked before ${pause} ms are over`);
+    now += 1;
+  }
+  // One success, and it starts anew.
+  broken = false;
+  assert(await isAsked());
+  broken = true;
+  assert(await isAsked());
+  now += 1000;
+  assert(await isAsked());
 });
 
-test("a pause doubles within a bound", () => {
-  const server = new Server("http://tickr", {});
-  const pauses = [];
-  let now = 1000;
-  for (let time = 0; time < 7; time++) {
-    server.blame(now);
-    pauses.push(server.pausedUntil - now);
-    // A second failure at the same time is the same failure.
-    server.blame(now + 1);
-    now = server.pausedUntil;
-  }
-  assert.deepEqual(pauses, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-  server.admit(new Run(1n, 1n, 1));
-  assert.deepEqual([server.pausedUntil, server.pause], [0, 1000]);
+test("failures at the same time are one", async (t) => {
+  const bad = await faulty(t, answer("", "503 No"));
+  const client = clientOf(t, [bad, await good(t)]);
+  let now = 5000;
+  t.mock.method(performance, "now", () => now);
+  await Promise.all(Array.from({ length: 5 }, () => client.next()));
+  assert.equal(bad.requests.length, 5);
+  now += 1000;
+  await client.next();
+  assert.equal(bad.requests.length, 6);
 });
 
 test("answers may pass each other", async (t) => {
@@ -111,12 +122,17 @@ test("what is remembered is bounded", () => {
   assert(Math.max(...[...server.nodes.values()].map(({ runs }) => runs.length)) <= 32);
 });
 
-test("a run can be gone through again, and not be changed", () => {
-  const run = new Run(7n, 4n, 3);
+test("a run can be gone through again, and not be changed", async (t) => {
+  const run = await clientOf(t, [await good(t, 7, 4)]).take(3);
   assert.deepEqual([...run], [7n, 11n, 15n]);
   assert.deepEqual([...run], [...run]);
   assert.equal(run.last, 15n);
   assert.throws(() => (run.first = 1n), TypeError);
+});
+
+test("an explanation that is no text is none", async (t) => {
+  const odd = await faulty(t, answer({ detail: { toString: 1 } }, "503 No"));
+  assert.equal(await clientOf(t, [odd, await good(t)]).next(), 1n);
 });
 
 test("the password is not shown", async (t) => {
