@@ -1,7 +1,7 @@
 // Tickets in stock, refilled in the background before they run out; how many follows the demand, up
 // to a bound.
 
-import { Refused } from "./errors.js";
+import { Refused } from "./failures.js";
 
 const SIZE_MIN = 16;
 const LULL = 10_000;

@@ -1,7 +1,7 @@
 // Unique 64-bit tickets from Tickr servers. What is public is described in index.d.ts.
 
 import { cached } from "./cache.js";
-import { Failure, Refused, TickrError, Unavailable } from "./errors.js";
+import { Failure, Refused, TickrError, Unavailable } from "./failures.js";
 import { Server } from "./server.js";
 
 export { Refused, TickrError, Unavailable };

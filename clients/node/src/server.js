@@ -3,7 +3,7 @@
 
 import http from "node:http";
 import net from "node:net";
-import { Failure, Refused } from "./errors.js";
+import { Failure, Refused } from "./failures.js";
 
 const PAUSE_MIN = 1000;
 const PAUSE_MAX = 30_000;
