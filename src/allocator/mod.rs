@@ -753,6 +753,10 @@ impl Allocator {
             if is_spare {
                 self.pool.rest(worker, now + reach::PAUSE_MAX);
             }
+            if flight.kind == Kind::Read {
+                // Not one session a heartbeat: every one may be gone, and the database with them.
+                self.read_asked = None;
+            }
             return;
         }
         self.fail(flight, fault, now);

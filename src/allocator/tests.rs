@@ -683,6 +683,57 @@ fn sessions_that_broke_while_they_rested_are_no_outage() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_noticed_by_one_heartbeat_whatever_the_size_of_the_pool() {
+    let mut world = World::with(Options {
+        pool_size: 8,
+        ..options(Duration::ZERO)
+    });
+    // Long enough for each session to have been read over.
+    world.live(20 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    world.pass(SECOND);
+    for _ in 0..100 {
+        for job in world.take_jobs() {
+            let kind = match job.task {
+                Task::Connect { .. } => FaultKind::Unreachable,
+                _ => FaultKind::Lost,
+            };
+            world.answer(&job, Err(Fault::new(kind, "")));
+        }
+    }
+    assert!(is_unavailable(&world));
+}
+
+#[test]
+fn a_session_that_broke_while_it_rested_is_followed_by_one_read_over_another() {
+    let mut world = World::serving(Duration::ZERO);
+    world.live(5 * SECOND);
+    world.pass(SECOND);
+    let broken = world.take_jobs();
+    assert!(
+        matches!(
+            broken[..],
+            [Job {
+                task: Task::Read,
+                ..
+            }]
+        ),
+        "{broken:?}"
+    );
+    world.answer(&broken[0], Err(Fault::new(FaultKind::Lost, "")));
+    let mut reads = 0;
+    for _ in 0..10 {
+        for job in world.take_jobs() {
+            reads += u32::from(job.task == Task::Read);
+            let found = world.perform(&job);
+            world.answer(&job, found);
+        }
+    }
+    assert_eq!(reads, 1);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
 fn a_reservation_that_breaks_again_on_a_new_session_is_an_outage_with_pauses() {
     let mut world = World::serving(Duration::ZERO);
     world.ask(1);
