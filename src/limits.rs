@@ -183,6 +183,8 @@ pub const LOCAL_LEFTOVER_TIMEOUT: Duration = Duration::from_secs(15);
 pub const LOCAL_LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the state of a private MySQL server is looked at while it is waited for.
 pub const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How often it is looked at whether the private MySQL server of `tickr dev` still runs.
+pub const LOCAL_REVIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes from the end of a private MySQL server's log that an error shows.
 pub const LOCAL_LOG_TAIL_BYTES: u64 = 2 * 1024;
 /// Ports that are tried for a private MySQL server before giving up.
