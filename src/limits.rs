@@ -166,6 +166,10 @@ pub const STATE_FILE_BYTES_MAX: u64 = 4 * 1024;
 pub const STATE_FILE_STOP_GRACE: Duration = Duration::from_secs(1);
 /// Longest name of a database, in characters (MySQL manual, "Identifier Length Limits").
 pub const DATABASE_NAME_CHARS_MAX: usize = 64;
+/// Lines of the log that wait to be written; past it they are lost, and counted.
+pub const LOG_LINES_WAITING_MAX: usize = 1024;
+/// How long a process that stops waits for the last lines of its log to be written.
+pub const LOG_STOP_GRACE: Duration = Duration::from_secs(1);
 /// Characters of a wrong value that an error repeats.
 pub const SHOWN_VALUE_CHARS_MAX: usize = 80;
 /// Characters of a text from elsewhere (a server's error, a version) that are shown.
