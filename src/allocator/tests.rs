@@ -1229,6 +1229,24 @@ fn the_counter_and_the_last_ticket_are_told_once_they_are_known() {
 }
 
 #[test]
+fn the_counter_is_named_alike_by_all_who_see_the_same_epoch_of_it() {
+    let fresh = World::with(options(Duration::ZERO));
+    assert_eq!(fresh.allocator.database(), None);
+    let mut world = World::serving(Duration::ZERO);
+    let first = Some("here/0000000000000007".to_owned());
+    assert_eq!(world.allocator.database(), first);
+    // Its sessions are older than the epoch; those of a process that starts now are not.
+    world.row.epoch = SECOND_EPOCH;
+    world.live(2 * SECOND);
+    let second = Some("here/0000000000000009".to_owned());
+    assert_eq!(world.allocator.database(), second);
+    let mut other = World::with(options(Duration::ZERO));
+    other.row.epoch = SECOND_EPOCH;
+    other.run();
+    assert_eq!(other.allocator.database(), second);
+}
+
+#[test]
 fn events_that_nobody_takes_are_bounded_and_nothing_dropped_is_no_event() {
     let mut world = World::with(options(Duration::ZERO));
     for _ in 0..3_000 {
