@@ -647,6 +647,23 @@ fn the_numbers_end_without_wrapping() {
 }
 
 #[test]
+fn the_epochs_end_without_wrapping() {
+    let server = Server::shared();
+    let settings = server.settings();
+    create(&settings).unwrap();
+    let most = "UPDATE tickets SET epoch = 18446744073709551615";
+    server.run(&settings, &[most]);
+    assert_eq!(
+        kind(advance(&settings, None, 0)),
+        FaultKind::NumbersExhausted
+    );
+    // Nothing was closed that could not be opened again.
+    open(&settings).unwrap();
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), []);
+}
+
+#[test]
 fn a_trigger_makes_an_error_and_no_ticket() {
     let server = Server::shared();
     let settings = server.created();
