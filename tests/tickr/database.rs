@@ -723,6 +723,19 @@ fn a_table_of_something_else_is_left_alone() {
     );
 }
 
+#[test]
+fn a_table_of_another_spelling_is_another_table() {
+    let server = Server::shared();
+    let settings = server.settings();
+    let make = format!("CREATE DATABASE `{}`", settings.name);
+    server.admin().query_drop(make).unwrap();
+    server.run(&settings, &["CREATE TABLE Tickets (id INT, stub INT)"]);
+    assert!(create(&settings).unwrap().table);
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), []);
+    open(&settings).unwrap();
+}
+
 /// Nobody can say what becomes of a commit behind a view, and `migrate` can't mend it.
 #[test]
 fn a_view_in_the_place_of_the_table_is_refused_by_all() {
