@@ -6,7 +6,7 @@ mod bind;
 
 use std::env;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process;
@@ -144,6 +144,21 @@ impl Listener {
     /// Whether it has bound a Unix socket, whose file others may remove.
     pub fn has_file(&self) -> bool {
         self.file.is_some()
+    }
+
+    /// Whether an address can't be listened on because this listener is there already.
+    pub fn has_taken(&self, error: &BindError) -> bool {
+        match (error, &self.address) {
+            (BindError::Tcp { address, source }, Address::Tcp(ours)) => {
+                let ours = ours.parse::<SocketAddr>();
+                source.kind() == io::ErrorKind::AddrInUse
+                    && ours.is_ok_and(|ours| ours.port() == address.port())
+            }
+            (BindError::InUse { path }, Address::Unix(_)) => {
+                self.file.as_ref().is_some_and(|file| file.is_at(path))
+            }
+            _ => false,
+        }
     }
 
     /// Where it listens, with the port that the kernel chose when it was asked for port 0.

@@ -13,7 +13,7 @@ use tickr::database::{Settings, schema};
 use tickr::limits;
 use tickr::secret::SecretSource;
 use tickr::server::{self, Server};
-use tickr::socket::{Address, Listener};
+use tickr::socket::{Address, BindError, Listener};
 use tickr::state::{self, StateFile};
 
 use super::failure::Failure;
@@ -100,9 +100,25 @@ fn keep(mut server: LocalServer, stopped: &Receiver<()>) -> Result<(), LocalErro
 fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
     for address in &config.listen {
-        listeners.extend(Listener::bind(address, config.socket_mode)?);
+        let bound = Listener::bind(address, config.socket_mode);
+        listeners.extend(bound.map_err(|error| taken(error, address, &listeners))?);
     }
     Ok(listeners)
+}
+
+/// Whoever is told that an address is in use looks for another program.
+fn taken(error: BindError, address: &Address, ours: &[Listener]) -> Failure {
+    match ours.iter().find(|listener| listener.has_taken(&error)) {
+        Some(listener) => Failure::Usage(
+            format!(
+                "TICKR_LISTEN has two addresses that exclude each other: {} and {address}; remove \
+                 one of them",
+                listener.local_address()
+            )
+            .into(),
+        ),
+        None => error.into(),
+    }
 }
 
 fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Result<(), Failure> {
