@@ -185,7 +185,8 @@ pub struct Server {
     pub version: String,
     /// MySQL's number for this connection.
     pub connection: u64,
-    /// What tells this counter from every other: server, database and how it was opened.
+    /// What it is called as an owner, and the database. With the tag of the epoch, this tells the
+    /// counter from every other.
     pub identity: String,
     /// What weakens the promise.
     pub warnings: Vec<Warning>,

@@ -166,6 +166,10 @@ pub const STATE_FILE_BYTES_MAX: u64 = 4 * 1024;
 pub const STATE_FILE_STOP_GRACE: Duration = Duration::from_secs(1);
 /// Longest name of a database, in characters (MySQL manual, "Identifier Length Limits").
 pub const DATABASE_NAME_CHARS_MAX: usize = 64;
+/// Lines of the log that wait to be written; past it they are lost, and counted.
+pub const LOG_LINES_WAITING_MAX: usize = 1024;
+/// How long a process that stops waits for the last lines of its log to be written.
+pub const LOG_STOP_GRACE: Duration = Duration::from_secs(1);
 /// Characters of a wrong value that an error repeats.
 pub const SHOWN_VALUE_CHARS_MAX: usize = 80;
 /// Characters of a text from elsewhere (a server's error, a version) that are shown.
@@ -183,6 +187,8 @@ pub const LOCAL_LEFTOVER_TIMEOUT: Duration = Duration::from_secs(15);
 pub const LOCAL_LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the state of a private MySQL server is looked at while it is waited for.
 pub const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How often it is looked at whether the private MySQL server of `tickr dev` still runs.
+pub const LOCAL_REVIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes from the end of a private MySQL server's log that an error shows.
 pub const LOCAL_LOG_TAIL_BYTES: u64 = 2 * 1024;
 /// Ports that are tried for a private MySQL server before giving up.

@@ -1,12 +1,26 @@
 //! Log lines on stderr, one line an event: as text for people, or as JSON objects for collectors.
 //! A line stays one line whatever a peer sent, because control characters are escaped.
+//!
+//! A thread of its own writes them: a terminal that is halted (Ctrl-S), a pipe that nobody reads or
+//! a disk that hangs must not halt the event loop. Lines that find no room are counted and lost.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use env_logger::{Builder, Target};
 use log::{LevelFilter, Record};
+
+use crate::limits;
+
+/// The lines of this process that wait to be written.
+static WAITING: OnceLock<Arc<Waiting>> = OnceLock::new();
 
 /// What is logged and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +39,111 @@ impl Logging {
     /// When there is a logger already: it is called once, by `main`.
     pub fn start(&self) {
         let format = self.format;
+        // Without one more thread or file, whoever logs waits.
+        let target = queue().map_or(Target::Stderr, |queue| Target::Pipe(Box::new(queue)));
         Builder::new()
             .parse_filters(&self.filter.0)
-            .target(Target::Stderr)
+            .target(target)
             .format(move |out, record| {
                 let time = out.timestamp_millis();
                 format.write(out, time, record)
             })
             .init();
+    }
+}
+
+/// Waits until what was logged is written, but not for ever: before the process ends, or says
+/// something on stderr itself.
+pub fn finish() {
+    if let Some(waiting) = WAITING.get() {
+        waiting.wait(limits::LOG_STOP_GRACE);
+    }
+}
+
+fn queue() -> io::Result<Queue> {
+    // Not the standard library's, whose lock would be held by a write that hangs.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let (lines, receiver) = mpsc::sync_channel(limits::LOG_LINES_WAITING_MAX);
+    let waiting = WAITING.get_or_init(Arc::default);
+    let writer = Arc::clone(waiting);
+    thread::Builder::new()
+        .name("tickr-log".to_owned())
+        .spawn(move || write_lines(stderr, &receiver, &writer))?;
+    Ok(Queue {
+        lines,
+        waiting: Arc::clone(waiting),
+    })
+}
+
+fn write_lines(mut out: impl Write, lines: &Receiver<Vec<u8>>, waiting: &Waiting) {
+    for line in lines {
+        // There is nobody left to tell.
+        let _ = out.write_all(&line);
+        let lost = waiting.written();
+        if lost > 0 {
+            log::warn!("{lost} lines of the log were lost: nothing took them in time");
+        }
+    }
+}
+
+/// Takes the lines of the logger, one with each write, and never waits.
+struct Queue {
+    lines: SyncSender<Vec<u8>>,
+    waiting: Arc<Waiting>,
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.waiting.change(|count| count.unwritten += 1);
+        if self.lines.try_send(line.to_vec()).is_err() {
+            self.waiting.change(|count| {
+                count.unwritten -= 1;
+                count.lost += 1;
+            });
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many lines wait, and how many were lost since that was last told.
+#[derive(Default)]
+struct Waiting {
+    count: Mutex<Count>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Count {
+    unwritten: u64,
+    lost: u64,
+}
+
+impl Waiting {
+    fn change<T>(&self, change: impl FnOnce(&mut Count) -> T) -> T {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut count);
+        self.changed.notify_all();
+        changed
+    }
+
+    /// A line has been written, or could not be. Returns how many others were lost before.
+    fn written(&self) -> u64 {
+        self.change(|count| {
+            count.unwritten -= 1;
+            std::mem::take(&mut count.lost)
+        })
+    }
+
+    fn wait(&self, within: Duration) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it came to an end is all the same.
+        let _ = self
+            .changed
+            .wait_timeout_while(count, within, |count| count.unwritten > 0);
     }
 }
 
@@ -172,6 +283,48 @@ mod tests {
                 "message": message,
             })
         );
+    }
+
+    #[test]
+    fn who_logs_waits_for_nobody_and_what_is_lost_is_counted() {
+        let (lines, receiver) = mpsc::sync_channel(2);
+        let waiting = Arc::new(Waiting::default());
+        let mut queue = Queue {
+            lines,
+            waiting: Arc::clone(&waiting),
+        };
+        for line in ["1", "2", "3", "4"] {
+            assert_eq!(queue.write(line.as_bytes()).unwrap(), 1);
+        }
+        waiting.wait(Duration::from_millis(1));
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!([waiting.written(), waiting.written()], [2, 0]);
+        // Nothing waits any more.
+        waiting.wait(Duration::MAX);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_no_obstacle() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (lines, receiver) = mpsc::sync_channel(2);
+        let waiting = Arc::new(Waiting::default());
+        let mut queue = Queue {
+            lines,
+            waiting: Arc::clone(&waiting),
+        };
+        queue.write_all(b"1").unwrap();
+        queue.write_all(b"2").unwrap();
+        drop(queue);
+        write_lines(Full, &receiver, &waiting);
+        waiting.wait(Duration::MAX);
     }
 
     #[test]

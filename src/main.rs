@@ -11,7 +11,7 @@ use tickr::config::{
     AdvanceConfig, CheckConfig, ClusterConfig, Config, DatabaseConfig, DecodeConfig, DevConfig,
     DropConfig, GetConfig, LeaseConfig, read_shell,
 };
-use tickr::logging::{Format, Logging};
+use tickr::logging::{self, Format, Logging};
 
 use self::cli::Command;
 use self::commands::failure::Failure;
@@ -140,6 +140,7 @@ impl Job {
             for unknown in cli::unknown_variables(COMMANDS) {
                 log::warn!("{unknown}");
             }
+            logging::finish();
         }
         (self.run)()
     }
@@ -165,11 +166,13 @@ fn main() -> ExitCode {
             for_collectors = logging.is_some_and(|logging| logging.format == Format::Json);
             job.run()
         });
+    logging::finish();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if for_collectors {
                 log::error!("{failure}");
+                logging::finish();
             } else {
                 let _ = writeln!(io::stderr(), "tickr: {failure}");
             }

@@ -4,10 +4,12 @@
 mod address;
 mod bind;
 
+use std::env;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::process;
 
 use listenfd::ListenFd;
 use mio::event::Source;
@@ -53,6 +55,7 @@ impl Listener {
     /// The sockets that a service manager has opened and passed on (sd_listen_fds(3)); none
     /// without one. They stay open when this process ends.
     pub fn inherited() -> io::Result<Vec<Listener>> {
+        refuse_too_many()?;
         let mut passed = ListenFd::from_env();
         let mut listeners = Vec::with_capacity(passed.len());
         let other = |error: io::Error| {
@@ -143,6 +146,21 @@ impl Listener {
         self.file.is_some()
     }
 
+    /// Whether an address can't be listened on because this listener is there already.
+    pub fn has_taken(&self, error: &BindError) -> bool {
+        match (error, &self.address) {
+            (BindError::Tcp { address, source }, Address::Tcp(ours)) => {
+                let ours = ours.parse::<SocketAddr>();
+                source.kind() == io::ErrorKind::AddrInUse
+                    && ours.is_ok_and(|ours| ours.port() == address.port())
+            }
+            (BindError::InUse { path }, Address::Unix(_)) => {
+                self.file.as_ref().is_some_and(|file| file.is_at(path))
+            }
+            _ => false,
+        }
+    }
+
     /// Where it listens, with the port that the kernel chose when it was asked for port 0.
     pub fn local_address(&self) -> Address {
         self.address.clone()
@@ -166,6 +184,20 @@ impl Listener {
             ListeningSocket::Tcp(listener) => listener,
             ListeningSocket::Unix(listener) => listener,
         }
+    }
+}
+
+/// The sockets are gone through one by one: a number that can't be meant would take gigabytes.
+fn refuse_too_many() -> io::Result<()> {
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let is_for_us = number("LISTEN_PID").is_none_or(|pid| pid == u64::from(process::id()));
+    let most = limits::LISTENERS_MAX;
+    match number("LISTEN_FDS").filter(|_| is_for_us) {
+        Some(count) if count > most as u64 => Err(io::Error::other(format!(
+            "LISTEN_FDS says that systemd has passed {count} sockets, and at most {most} are \
+             listened on; give the socket unit fewer ListenStream= lines, or unset LISTEN_FDS"
+        ))),
+        _ => Ok(()),
     }
 }
 

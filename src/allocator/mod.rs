@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::counter::{Found, Job, JobId, Memory, Outcome, Task, View, Warning};
+use crate::counter::{Epoch, Found, Job, JobId, Memory, Outcome, Task, View, Warning};
 use crate::fault::{Act, Fault, FaultKind};
 use crate::limits;
 use crate::moment::{Moment, Next};
@@ -227,6 +227,8 @@ pub struct Allocator {
     /// When the last question was asked that was answered with the row.
     read_answered: Option<Moment>,
     asked_at: Moment,
+    /// The identity of the server that was connected to last.
+    server: String,
     warnings: Vec<Warning>,
     events: VecDeque<Event>,
     told_exhausted: bool,
@@ -264,6 +266,7 @@ impl Allocator {
             read_asked: None,
             read_answered: None,
             asked_at: now,
+            server: String::new(),
             warnings: Vec::new(),
             events: VecDeque::new(),
             told_exhausted: false,
@@ -385,8 +388,9 @@ impl Allocator {
                         self.note(Event::Connected {
                             worker,
                             version: server.version,
-                            identity: server.identity,
+                            identity: of_epoch(&server.identity, view.epoch),
                         });
+                        self.server = server.identity;
                         self.on_warnings(server.warnings);
                         self.on_view(&view, flight, now);
                         self.on_success(flight, Proof::Any, now);
@@ -447,6 +451,13 @@ impl Allocator {
             database_up: self.reach.is_up(),
             hung: self.pool.hung(),
         }
+    }
+
+    /// What tells this counter from every other, the same for all processes that count with it;
+    /// `None` before the row was seen.
+    pub fn database(&self) -> Option<String> {
+        let epoch = self.permit.memory.epoch;
+        (!self.server.is_empty()).then(|| of_epoch(&self.server, epoch))
     }
 
     /// What is remembered of the row, for the next process of this node.
@@ -753,6 +764,10 @@ impl Allocator {
             if is_spare {
                 self.pool.rest(worker, now + reach::PAUSE_MAX);
             }
+            if flight.kind == Kind::Read {
+                // Not one session a heartbeat: every one may be gone, and the database with them.
+                self.read_asked = None;
+            }
             return;
         }
         self.fail(flight, fault, now);
@@ -916,6 +931,11 @@ impl Allocator {
             self.events.push_back(event);
         }
     }
+}
+
+/// The identity of a counter: copies of a database may be opened by different servers.
+fn of_epoch(server: &str, epoch: Epoch) -> String {
+    format!("{server}/{:016x}", epoch.tag)
 }
 
 /// A duration within a quarter more or less, so that many nodes do not act at the same moment.

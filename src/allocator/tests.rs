@@ -683,6 +683,57 @@ fn sessions_that_broke_while_they_rested_are_no_outage() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_noticed_by_one_heartbeat_whatever_the_size_of_the_pool() {
+    let mut world = World::with(Options {
+        pool_size: 8,
+        ..options(Duration::ZERO)
+    });
+    // Long enough for each session to have been read over.
+    world.live(20 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    world.pass(SECOND);
+    for _ in 0..100 {
+        for job in world.take_jobs() {
+            let kind = match job.task {
+                Task::Connect { .. } => FaultKind::Unreachable,
+                _ => FaultKind::Lost,
+            };
+            world.answer(&job, Err(Fault::new(kind, "")));
+        }
+    }
+    assert!(is_unavailable(&world));
+}
+
+#[test]
+fn a_session_that_broke_while_it_rested_is_followed_by_one_read_over_another() {
+    let mut world = World::serving(Duration::ZERO);
+    world.live(5 * SECOND);
+    world.pass(SECOND);
+    let broken = world.take_jobs();
+    assert!(
+        matches!(
+            broken[..],
+            [Job {
+                task: Task::Read,
+                ..
+            }]
+        ),
+        "{broken:?}"
+    );
+    world.answer(&broken[0], Err(Fault::new(FaultKind::Lost, "")));
+    let mut reads = 0;
+    for _ in 0..10 {
+        for job in world.take_jobs() {
+            reads += u32::from(job.task == Task::Read);
+            let found = world.perform(&job);
+            world.answer(&job, found);
+        }
+    }
+    assert_eq!(reads, 1);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+#[test]
 fn a_reservation_that_breaks_again_on_a_new_session_is_an_outage_with_pauses() {
     let mut world = World::serving(Duration::ZERO);
     world.ask(1);
@@ -1175,6 +1226,24 @@ fn the_counter_and_the_last_ticket_are_told_once_they_are_known() {
     world.completions();
     assert_eq!(of(&world), (Some(2), Some(2), true));
     assert_eq!(world.allocator.memory().id, 2);
+}
+
+#[test]
+fn the_counter_is_named_alike_by_all_who_see_the_same_epoch_of_it() {
+    let fresh = World::with(options(Duration::ZERO));
+    assert_eq!(fresh.allocator.database(), None);
+    let mut world = World::serving(Duration::ZERO);
+    let first = Some("here/0000000000000007".to_owned());
+    assert_eq!(world.allocator.database(), first);
+    // Its sessions are older than the epoch; those of a process that starts now are not.
+    world.row.epoch = SECOND_EPOCH;
+    world.live(2 * SECOND);
+    let second = Some("here/0000000000000009".to_owned());
+    assert_eq!(world.allocator.database(), second);
+    let mut other = World::with(options(Duration::ZERO));
+    other.row.epoch = SECOND_EPOCH;
+    other.run();
+    assert_eq!(other.allocator.database(), second);
 }
 
 #[test]

@@ -75,7 +75,13 @@ pub fn readiness(state: State<'_>, numbering: &Numbering) -> Response {
 
 /// The answer to `/status`. With `strings`, every number is one, for readers that can't hold
 /// integers over 2^53.
-pub fn status(state: State<'_>, status: &Status, numbering: &Numbering, strings: bool) -> Response {
+pub fn status(
+    state: State<'_>,
+    status: &Status,
+    database: Option<String>,
+    numbering: &Numbering,
+    strings: bool,
+) -> Response {
     let number = |number: u64| match strings {
         true => Value::from(number.to_string()),
         false => Value::from(number),
@@ -90,6 +96,7 @@ pub fn status(state: State<'_>, status: &Status, numbering: &Numbering, strings:
         "state": state.name(),
         "reserve": number(status.reserve),
         "epoch": number(status.memory.epoch.number),
+        "database": database,
     });
     if let Some(detail) = state.reason(numbering) {
         page["detail"] = Value::from(detail);

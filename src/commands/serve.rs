@@ -1,17 +1,19 @@
 //! The commands that serve: `tickr serve`, and `tickr dev` with a MySQL server of its own.
 
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tickr::api::routes::Rules;
 use tickr::config::{Config, DevConfig};
-use tickr::database::local::{LocalOptions, LocalServer};
+use tickr::database::local::{LocalError, LocalOptions, LocalServer};
 use tickr::database::{Settings, schema};
 use tickr::limits;
 use tickr::secret::SecretSource;
 use tickr::server::{self, Server};
-use tickr::socket::{Address, Listener};
+use tickr::socket::{Address, BindError, Listener};
 use tickr::state::{self, StateFile};
 
 use super::failure::Failure;
@@ -47,7 +49,7 @@ pub(crate) fn dev(config: DevConfig) -> Result<(), Failure> {
         "starting a private MySQL server in {}",
         options.data_dir.display()
     );
-    let mut server = LocalServer::start(options)?;
+    let server = LocalServer::start(options)?;
     let config = config.serve(server.socket(), server.username(), server.password());
     let lease = limits::LEASE_DEFAULT;
     let created = schema::create(&config.database, &config.numbering, lease)?;
@@ -64,17 +66,59 @@ pub(crate) fn dev(config: DevConfig) -> Result<(), Failure> {
         }?;
     }
     say("\nPress Ctrl-C to stop. The next run continues where this one ended.\n")?;
+    let (running, stopped) = mpsc::channel();
+    let keeper = thread::Builder::new()
+        .name("tickr-dev".to_owned())
+        .spawn(move || keep(server, &stopped))?;
     let served = serve_on(listeners, config, stop);
-    let stopped = server.stop();
+    drop(running);
+    // A panic has been reported by the panic hook, and has stopped the server.
+    let stopped = keeper.join().unwrap_or(Ok(()));
     served.and(stopped.map_err(Failure::from))
+}
+
+/// Starts the private MySQL server again whenever it ends by itself, until `stopped` is closed.
+fn keep(mut server: LocalServer, stopped: &Receiver<()>) -> Result<(), LocalError> {
+    let mut failed = false;
+    while stopped.recv_timeout(limits::LOCAL_REVIVE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        let revived = server.revive();
+        match &revived {
+            Ok(None) => continue,
+            Ok(Some(status)) => {
+                log::warn!("the private MySQL server has ended ({status}); it has been restarted");
+            }
+            Err(error) if !failed => {
+                log::error!("cannot restart the private MySQL server, trying again: {error}");
+            }
+            Err(_) => {}
+        }
+        failed = revived.is_err();
+    }
+    server.stop()
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
     for address in &config.listen {
-        listeners.extend(Listener::bind(address, config.socket_mode)?);
+        let bound = Listener::bind(address, config.socket_mode);
+        listeners.extend(bound.map_err(|error| taken(error, address, &listeners))?);
     }
     Ok(listeners)
+}
+
+/// Whoever is told that an address is in use looks for another program.
+fn taken(error: BindError, address: &Address, ours: &[Listener]) -> Failure {
+    match ours.iter().find(|listener| listener.has_taken(&error)) {
+        Some(listener) => Failure::Usage(
+            format!(
+                "TICKR_LISTEN has two addresses that exclude each other: {} and {address}; remove \
+                 one of them",
+                listener.local_address()
+            )
+            .into(),
+        ),
+        None => error.into(),
+    }
 }
 
 fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Result<(), Failure> {

@@ -179,6 +179,16 @@ impl LocalServer {
             .map_err(self.plan.files.failed("resume the server of"))
     }
 
+    /// Starts the server again if it has ended without being asked to, and says how it ended.
+    pub fn revive(&mut self) -> Result<Option<ExitStatus>, LocalError> {
+        let watched = self.process.exited();
+        let ended = watched.map_err(self.plan.files.failed("watch the server of"))?;
+        if ended.is_some() {
+            self.process = self.plan.launch()?;
+        }
+        Ok(ended)
+    }
+
     /// Starts the server again with the same data, socket and port, after stopping it if it runs.
     pub fn restart(&mut self) -> Result<(), LocalError> {
         self.stop()?;

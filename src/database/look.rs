@@ -48,7 +48,7 @@ struct Column {
 
 /// Looks at everything, and changes nothing. An error means that it could not look.
 pub(super) fn look(link: &mut Link, identity: &Identity) -> Result<Found, Fault> {
-    let mut columns = Vec::new();
+    let mut spelt = Vec::new();
     let mut settings_columns = Vec::new();
     let rows = link.query(
         include_str!("../../sql/columns.sql"),
@@ -62,10 +62,15 @@ pub(super) fn look(link: &mut Link, identity: &Identity) -> Result<Found, Fault>
             is_nullable: column::<String>(&mut row, 3)? == "YES",
         };
         match table.eq_ignore_ascii_case("tickets") {
-            true => columns.push(found),
+            true => spelt.push((table, found)),
             false => settings_columns.push(found),
         }
     }
+    // Some servers compare names here without regard to case, where another spelling is another
+    // table.
+    let is_exact = spelt.iter().any(|(table, _)| table == "tickets");
+    spelt.retain(|(table, _)| !is_exact || table == "tickets");
+    let columns = spelt.into_iter().map(|(_, column)| column).collect();
     let triggers = link.query(
         include_str!("../../sql/triggers.sql"),
         limits::DATABASE_NAMES_MAX,
@@ -90,6 +95,9 @@ pub(super) fn look(link: &mut Link, identity: &Identity) -> Result<Found, Fault>
         link.query(&statement, 2)
             .and_then(|rows| view(rows, identity)),
     )?;
+    if matches!(&found.row, Err(fault) if fault.kind == FaultKind::NoTable) {
+        found.columns.clear();
+    }
     Ok(found)
 }
 

@@ -96,12 +96,7 @@ impl Session {
         let mut warnings = variables.warnings();
         warnings.extend(session.engine.clone());
         let server = Server {
-            identity: format!(
-                "{}/{}/{:016x}",
-                session.owner()?,
-                settings.name,
-                view.epoch.tag
-            ),
+            identity: format!("{}/{}", session.owner()?, settings.name),
             version: variables.version,
             connection: session.link.connection_id().into(),
             warnings,

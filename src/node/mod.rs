@@ -548,7 +548,8 @@ impl Node {
                 }
                 (Answer::Status, Some(Ok(Route::Status { strings }))) => {
                     let state = state(allocator, *draining, now);
-                    pages::status(state, &allocator.status(), numbering, *strings)
+                    let database = allocator.database();
+                    pages::status(state, &allocator.status(), database, numbering, *strings)
                 }
                 (Answer::Tickets(_) | Answer::Status, _) => {
                     unreachable!("a request is completed once, with what it asked for")

@@ -321,6 +321,11 @@ impl SocketFile {
         })
     }
 
+    /// Whether a path leads to it.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        is_at(path, self.identity)
+    }
+
     /// A socket in the place of this one, if its file has been removed. It takes no lock, which
     /// could wait, and nobody's place: what has been put there meanwhile stays.
     pub(super) fn open_again(&self) -> Option<Result<Listener, BindError>> {

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::harness::{Database, Kind, NODE, Tickr};
+use crate::harness::{Database, Kind, NODE, Tickr, run};
 
 const NODES: u64 = 3;
 const CLIENTS_PER_NODE: usize = 10;
@@ -28,6 +28,30 @@ fn three_nodes_hand_out_300_000_tickets_to_30_clients_and_none_twice() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), total, "no ticket twice");
+}
+
+#[test]
+fn processes_of_one_database_are_told_from_two_databases_of_one_node_number() {
+    let databases = [Database::create(), Database::create()];
+    let [first, second] = &databases;
+    let servers = [first, first, second].map(Tickr::serve);
+    let check = |servers: &[&Tickr]| {
+        let urls = servers
+            .iter()
+            .map(|server| format!("unix:{}", server.unix().display()));
+        let urls: Vec<String> = urls.collect();
+        let mut arguments = vec!["cluster", "check"];
+        arguments.extend(urls.iter().map(String::as_str));
+        let output = run(&arguments, &[]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let [a, b, c] = &servers;
+    let (code, text) = check(&[a, b, a]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check(&[a, c]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("but use different databases"), "{text}");
 }
 
 /// All tickets that the clients of one node get.

@@ -647,6 +647,23 @@ fn the_numbers_end_without_wrapping() {
 }
 
 #[test]
+fn the_epochs_end_without_wrapping() {
+    let server = Server::shared();
+    let settings = server.settings();
+    create(&settings).unwrap();
+    let most = "UPDATE tickets SET epoch = 18446744073709551615";
+    server.run(&settings, &[most]);
+    assert_eq!(
+        kind(advance(&settings, None, 0)),
+        FaultKind::NumbersExhausted
+    );
+    // Nothing was closed that could not be opened again.
+    open(&settings).unwrap();
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), []);
+}
+
+#[test]
 fn a_trigger_makes_an_error_and_no_ticket() {
     let server = Server::shared();
     let settings = server.created();
@@ -704,6 +721,19 @@ fn a_table_of_something_else_is_left_alone() {
         schema::migrate(&settings).unwrap_err().kind,
         FaultKind::ForeignTable
     );
+}
+
+#[test]
+fn a_table_of_another_spelling_is_another_table() {
+    let server = Server::shared();
+    let settings = server.settings();
+    let make = format!("CREATE DATABASE `{}`", settings.name);
+    server.admin().query_drop(make).unwrap();
+    server.run(&settings, &["CREATE TABLE Tickets (id INT, stub INT)"]);
+    assert!(create(&settings).unwrap().table);
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), []);
+    open(&settings).unwrap();
 }
 
 /// Nobody can say what becomes of a commit behind a view, and `migrate` can't mend it.

@@ -1,8 +1,15 @@
 //! The log: what a start says, each change of state once, and nothing for a request.
 
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::{Database, Kind, NODE, Tickr, run};
+use crate::harness::{Client, Database, Kind, NODE, Tickr, run, wait_until};
+use crate::support::scratch;
 
 const JSON: (&str, &str) = ("TICKR_LOG_FORMAT", "json");
 
@@ -111,4 +118,48 @@ fn a_failed_start_is_a_line_like_any_other() {
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].0, "ERROR");
     assert!(events[0].1.contains("/dev/null/tickr.sock"), "{events:?}");
+}
+
+/// A process that does not outlive a failed test.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As of a terminal that is halted (Ctrl-S), or a collector that hangs.
+#[test]
+fn a_log_that_nobody_reads_halts_nobody() {
+    let database = Database::create();
+    let folder = scratch();
+    let path = folder.path().join("tickr.sock");
+    let (stderr, mut reader) = UnixStream::pair().expect("ours");
+    stderr.set_nonblocking(true).expect("ours");
+    while (&stderr).write(&[b'x'; 4096]).is_ok() {}
+    while (&stderr).write(b"x").is_ok() {}
+    stderr.set_nonblocking(false).expect("ours");
+    let child = Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .arg("serve")
+        .env_clear()
+        .envs(NODE)
+        .envs(database.settings())
+        .env("TICKR_LISTEN", format!("unix:{}", path.display()))
+        .stdin(Stdio::null())
+        .stderr(Stdio::from(OwnedFd::from(stderr)))
+        .spawn()
+        .expect("the program starts");
+    let mut serving = Serving(child);
+    wait_until("it listens", || UnixStream::connect(&path).is_ok());
+    let mut client = Client::unix(&path).expect("it listens");
+    assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 200);
+    kill_process(Pid::from_child(&serving.0), Signal::TERM).expect("the process is ours");
+    let status = serving.0.wait().expect("the process is ours");
+    assert_eq!(status.code(), Some(0), "{status}");
+    let mut log = String::new();
+    reader.read_to_string(&mut log).expect("it is UTF-8");
+    assert!(log.starts_with('x') && !log.contains("listens on"));
 }

@@ -145,6 +145,23 @@ fn the_first_commands_of_the_readme_answer_what_it_says() {
     dev.stop();
 }
 
+#[test]
+fn a_private_server_that_is_killed_is_started_again() {
+    let folder = scratch();
+    let dev = Dev::start(folder.path());
+    let server = child_of(dev.child.id());
+    kill_process(server, Signal::KILL).expect("the process is our child's");
+    wait_until("its end has been noticed", || {
+        test_kill_process(server).is_err()
+    });
+    let line = format!("{} --silent --fail", dev.curl[0]);
+    wait_until("tickets are issued again", || {
+        let status = Command::new("sh").args(["-c", &line]).status();
+        status.expect("there is a shell").success()
+    });
+    dev.stop();
+}
+
 /// The MySQL server that is a child of this process.
 fn child_of(parent: u32) -> Pid {
     let path = format!("/proc/{parent}/task/{parent}/children");

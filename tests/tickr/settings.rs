@@ -1,7 +1,10 @@
 //! The command line: exit code 2 with every mistake named, help that documents every setting, and
 //! no secret in what is printed.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
+
+use crate::support::scratch;
 
 const DATABASE: [(&str, &str); 6] = [
     ("TICKR_DATABASE_HOST", "/nonexistent/mysql.sock"),
@@ -309,4 +312,30 @@ fn tickr(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         .envs(variables.iter().copied())
         .output()
         .expect("the program starts")
+}
+
+#[test]
+fn addresses_that_exclude_each_other_are_told_from_another_program() {
+    let folder = scratch();
+    let path = folder.path().display();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("it is bound").port();
+    let serve = |listen: &str| {
+        let output = tickr(&["serve", "--listen", listen], &DATABASE);
+        (output.status.code(), errors(&output))
+    };
+    let (code, errors) = serve(&format!("127.0.0.1:{port}"));
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("stop the program that uses it"), "{errors}");
+    drop(free);
+    for listen in [
+        format!("127.0.0.1:{port},localhost:{port}"),
+        format!("0.0.0.0:{port},127.0.0.1:{port}"),
+        format!("unix:{path}/s,unix:{path}/./s"),
+    ] {
+        let (code, errors) = serve(&listen);
+        assert_eq!(code, Some(2), "{listen}: {errors}");
+        assert!(errors.contains("exclude each other"), "{listen}: {errors}");
+        assert!(!errors.contains("stop the program"), "{listen}: {errors}");
+    }
 }

@@ -198,3 +198,23 @@ fn what_is_no_listening_socket_is_refused() {
         assert!(!text.contains("ulimit"), "{text}");
     }
 }
+
+#[test]
+fn more_sockets_than_can_be_meant_are_refused_before_they_are_looked_at() {
+    let script = "LISTEN_FDS=100000 LISTEN_PID=$$ exec \"$0\" serve";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_tickr")])
+        .env_clear()
+        .envs(NODE)
+        .envs([
+            ("TICKR_DATABASE_HOST", "/nowhere/mysql.sock"),
+            ("TICKR_DATABASE_USERNAME", "tickr"),
+            ("TICKR_DATABASE_NAME", "tickr"),
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("passed 100000 sockets"), "{text}");
+}

@@ -107,6 +107,7 @@ impl Opening {
         for attempt in 0..limits::ADVANCE_ATTEMPTS_MAX {
             let view = read(desk)?;
             self.target(&view)?;
+            next(view.epoch)?;
             let is_enough = attempt > 0 && view.is_open() && view.id >= self.least;
             if is_enough && self.lease.is_none_or(|lease| lease == view.lease) {
                 return Ok(Advanced {
@@ -213,7 +214,7 @@ impl Opening {
                 break;
             }
             let target = self.target(&view)?;
-            let number = epoch.number + 1;
+            let number = next(epoch)?;
             let values = (
                 target,
                 &here,
@@ -232,6 +233,14 @@ impl Opening {
         }
         Ok(None)
     }
+}
+
+/// The number of the epoch after this one.
+fn next(epoch: Epoch) -> Result<u64, Fault> {
+    epoch.number.checked_add(1).ok_or_else(|| {
+        let said = format!("no epoch is above {}", epoch.number);
+        Fault::new(FaultKind::NumbersExhausted, said)
+    })
 }
 
 impl Desk {
