@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, Weak};
@@ -1206,8 +1207,9 @@ fn what_does_not_speak_the_protocol_is_an_error_and_no_panic_of_the_pool() {
     ];
     for greeting in greetings.map(<[u8]>::to_vec) {
         let silent = greeting.is_empty();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let folder = scratch();
+        let path = folder.path().join("mysql.sock");
+        let listener = UnixListener::bind(&path).unwrap();
         let peer = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             socket.write_all(&greeting).unwrap();
@@ -1216,9 +1218,8 @@ fn what_does_not_speak_the_protocol_is_an_error_and_no_panic_of_the_pool() {
             }
             while socket.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         });
-        let host = "127.0.0.1".to_owned();
         let settings = Settings {
-            host: Host::Tcp { host, port },
+            host: Host::Socket(path),
             username: "nobody".to_owned(),
             password: Secret::default().into(),
             name: "none".to_owned(),

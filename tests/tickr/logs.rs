@@ -36,6 +36,7 @@ fn a_start_names_everything_but_secrets() {
         ("TICKR_DATABASE_POOL_TIMEOUT", "2.5"),
     ];
     let tickr = Tickr::serve_with(&database, &settings);
+    tickr.wait_for_log("listens on");
     let log = tickr.log();
     let (level, start) = events(&log).swap_remove(0);
     assert_eq!(level, "INFO");
@@ -61,7 +62,7 @@ fn a_start_names_everything_but_secrets() {
 #[test]
 fn every_change_of_state_is_one_line_and_a_request_is_none() {
     let database = Database::alone();
-    let settings = [JSON, ("TICKR_DATABASE_POOL_TIMEOUT", "0.2")];
+    let settings = [JSON, ("TICKR_DATABASE_POOL_TIMEOUT", "1")];
     let tickr = Tickr::serve_with(&database, &settings);
     let ask = |times: usize, status: u16| {
         let mut client = tickr.connect(Kind::Tcp);
@@ -71,6 +72,7 @@ fn every_change_of_state_is_one_line_and_a_request_is_none() {
         }
     };
     ask(20, 200);
+    tickr.wait_for_log("connected to the database");
     assert_eq!(events(&tickr.log()).len(), 2, "{}", tickr.log());
     database.server().kill().expect("the server is ours");
     ask(20, 503);

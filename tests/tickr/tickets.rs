@@ -434,6 +434,7 @@ fn a_node_without_numbers_says_so_everywhere() {
         status.text()
     );
     assert_eq!(client.ask("GET /readyz HTTP/1.1").status, 503);
+    tickr.wait_for_log("no tickets left");
     assert_eq!(tickr.log().matches("no tickets left").count(), 1);
 }
 
