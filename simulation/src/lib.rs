@@ -1,5 +1,6 @@
 //! A world on virtual time that tries to make the allocator, and the node around it, lie: see `docs/simulation.md`.
 
+pub mod agenda;
 pub mod answers;
 pub mod assumptions;
 pub mod checker;

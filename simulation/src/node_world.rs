@@ -1,7 +1,6 @@
 //! A history of whole nodes: processes behind `Io` on virtual time, clients that speak bytes, and
 //! a modelled database, with everything that can go wrong chosen by the tape.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use tickr::allocator::{self, Allocator};
@@ -14,6 +13,7 @@ use tickr::moment::{Moment, Next};
 use tickr::node::{ListenerOptions, Node, Options};
 use tickr::ticket::Numbering;
 
+use crate::agenda::Agenda;
 use crate::checker::{Issued, Lawful, broken};
 use crate::clients::{Kind, Manner, Request};
 use crate::counts::Counts;
@@ -57,8 +57,7 @@ pub fn history(tape: &[u8], traced: bool) -> History {
 struct World<'a> {
     tape: Tape<'a>,
     net: Net,
-    agenda: BTreeMap<(Moment, u64), Due>,
-    sequence: u64,
+    agenda: Agenda<Due>,
     /// Faults have ended.
     calm: bool,
     manner: Manner,
@@ -182,8 +181,7 @@ impl<'a> World<'a> {
                 reactions: Vec::new(),
                 told: traced.then(Vec::new),
             },
-            agenda: BTreeMap::new(),
-            sequence: 0,
+            agenda: Agenda::default(),
             calm: false,
             manner,
             lease,
@@ -886,12 +884,7 @@ impl<'a> World<'a> {
     }
 
     fn run_until(&mut self, until: Moment) -> Lawful {
-        while let Some(entry) = self.agenda.first_entry() {
-            let at = entry.key().0;
-            if at > until {
-                break;
-            }
-            let due = entry.remove();
+        while let Some((at, due)) = self.agenda.next(until) {
             self.net.now = self.net.now.max(at);
             self.steps += 1;
             self.perform(due)?;
@@ -955,8 +948,7 @@ impl<'a> World<'a> {
     }
 
     fn plan(&mut self, at: Moment, due: Due) {
-        self.sequence += 1;
-        self.agenda.insert((at, self.sequence), due);
+        self.agenda.plan(at, due);
     }
 
     /// Whether all is as it should be by now.
@@ -1158,17 +1150,17 @@ impl<'a> World<'a> {
         }
         self.net.counts.count("verdict: compared");
         let is_ready = ready.status == 200;
-        let gauge = |name: &str| metrics.field(name, &['\n']).map(str::to_owned);
-        let shown = gauge("\ntickr_ready ");
-        let closed = gauge("\ntickr_closed ").is_some_and(|closed| closed == "1");
-        if shown.as_deref() != Some(if is_ready { "1" } else { "0" }) || (is_ready && closed) {
+        let names = ["tickr_ready", "tickr_closed", "tickr_database_up"];
+        let [shown, closed, up] = metrics.gauges(names);
+        let closed = closed == Some("1");
+        if shown != Some(if is_ready { "1" } else { "0" }) || (is_ready && closed) {
             let text = format!(
                 "/readyz {}, /metrics ready {shown:?} closed {closed}",
                 ready.status
             );
             return broken("the verdict is one", text).map(|()| None);
         }
-        if is_ready && gauge("\ntickr_database_up ").as_deref() == Some("0") {
+        if is_ready && up == Some("0") {
             self.net.counts.count("verdict: ready without a database");
         }
         if let Some(create) = find(single)
@@ -1215,13 +1207,9 @@ impl<'a> World<'a> {
         self.server.up = true;
         self.server.misfit = None;
         self.server.read_only = false;
-        for (key, due) in std::mem::take(&mut self.agenda) {
-            let at = match due {
-                Due::Wake(..) | Due::Open => key.0,
-                _ => key.0.min(self.net.now + SECOND),
-            };
-            self.agenda.insert((at, key.1), due);
-        }
+        self.agenda.hasten(self.net.now + SECOND, |due| {
+            !matches!(due, Due::Wake(..) | Due::Open)
+        });
         for process in 0..self.processes.len() {
             if self.processes[process].stopped {
                 self.resume(process)?;
@@ -1348,7 +1336,7 @@ impl<'a> World<'a> {
 
     /// Notes what happens, for whoever reads the history, and in the digest.
     fn note(&mut self, text: impl FnOnce() -> String) {
-        let (now, sequence) = (self.net.now, self.sequence);
+        let (now, sequence) = (self.net.now, self.agenda.planned());
         self.net.mix(now.as_nanos() ^ sequence.rotate_left(32));
         if self.traced {
             let nanos = now.as_nanos() - 1_000_000_000_000;

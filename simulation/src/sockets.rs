@@ -464,11 +464,13 @@ impl Net {
     /// The socket took these bytes.
     fn deliver(&mut self, at: usize, bytes: &[u8], desk: &mut Desk) -> Lawful {
         self.mix(at as u64 + ((bytes.len() as u64) << 32));
-        for eight in bytes.chunks(8) {
-            let eight = eight
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-            self.mix(eight);
+        let (eights, rest) = bytes.as_chunks();
+        for eight in eights {
+            self.mix(u64::from_be_bytes(*eight));
+        }
+        if !rest.is_empty() {
+            let rest = rest.iter();
+            self.mix(rest.fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
         }
         self.sockets[at].reader.push(bytes);
         loop {
@@ -515,24 +517,22 @@ impl Net {
             };
         }
         let pending = socket.pending.pop_front().expect("it was looked at");
-        let told = format!(
-            "client {at} gets {} for {:?}",
-            answer.status, pending.request.kind
-        );
+        let (kind, status) = (pending.request.kind, answer.status);
+        let told = || format!("client {at} gets {status} for {kind:?}");
         if let Some(all) = &mut self.told {
-            all.push(told.clone());
+            all.push(told());
         }
         let head_only = pending.request.head_only;
         if answer.status != 200 && !head_only && answer.is_problem {
             let said = answer.field("\"status\":", &[',', '}']);
-            if said != Some(answer.status.to_string().as_str()) {
-                return broken("a problem says its status", told);
+            if said.and_then(|said| said.parse().ok()) != Some(status) {
+                return broken("a problem says its status", told());
             }
         }
         if (answer.status == 503) != answer.retry_after
             || (answer.status != 200) != answer.is_problem
         {
-            return broken("a problem says its status", told);
+            return broken("a problem says its status", told());
         }
         // Whoever waits behind a full pipeline is looked at now at the earliest.
         let mut places = 0;
@@ -546,9 +546,8 @@ impl Net {
         socket.active_at = now;
         socket.ended = answer.closes;
         let (is_spare, is_draining) = (socket.spare, desk.draining);
-        let kind = pending.request.kind;
         let Some(_) = pending.begun else {
-            return broken("no answer before its request", told);
+            return broken("no answer before its request", told());
         };
         let fits = match (kind, answer.status) {
             (Kind::Rejected(expected), status) if expected == status => answer.closes,
@@ -590,17 +589,16 @@ impl Net {
             _ => false,
         };
         if !fits {
-            return broken("the answer to its request", told);
+            return broken("the answer to its request", told());
         }
         let socket = &mut self.sockets[at];
-        let status = answer.status;
         // Whoever waits for a `100 Continue` may never send its body.
         let refused = pending.request.expects && !pending.continued;
         let early = matches!(kind, Kind::Rejected(_)) || pending.read.is_none() || refused;
         match (answer.closes, pending.request.closes) {
-            (false, true) => return broken("close is answered with close", told),
+            (false, true) => return broken("close is answered with close", told()),
             (true, false) if !(is_draining || is_spare || early) => {
-                return broken("a connection is kept", told);
+                return broken("a connection is kept", told());
             }
             _ => {}
         }
@@ -614,7 +612,7 @@ impl Net {
                 let next = &next.request.kind;
                 return broken(
                     "a drain answers what it got",
-                    format!("{told}, then {next:?}"),
+                    format!("{}, then {next:?}", told()),
                 );
             }
             self.reactions.push(Reaction::Ended(at));
@@ -648,11 +646,11 @@ impl Net {
                 }
                 is_stopping
             }
-            (Kind::Metrics, 200) => answer.field("\ntickr_ready ", &['\n']) == Some("0"),
+            (Kind::Metrics, 200) => answer.gauges(["tickr_ready"]) == [Some("0")],
             _ => true,
         };
         if pending.late && !is_stopping {
-            return broken("the verdict is one", format!("{told} while it stops"));
+            return broken("the verdict is one", format!("{} while it stops", told()));
         }
         if self.sockets[at].steady {
             desk.probed.push((kind, answer));

@@ -1,7 +1,6 @@
 //! A history: processes, servers and an operator on virtual time, with everything that can go
 //! wrong chosen by the tape.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickr::allocator::Options;
@@ -13,6 +12,7 @@ use self::jobs::{Answer, Flight, Session};
 use self::operator::Operator;
 use self::processes::Process;
 use self::turns::Cause;
+use crate::agenda::Agenda;
 use crate::assumptions::Stale;
 use crate::checker::{Issued, Lawful, broken};
 use crate::counts::Counts;
@@ -68,8 +68,7 @@ pub fn history(tape: &[u8], traced: bool) -> History {
 struct World<'a> {
     tape: Tape<'a>,
     now: Moment,
-    agenda: BTreeMap<(Moment, u64), Due>,
-    sequence: u64,
+    agenda: Agenda<Due>,
     /// Faults have ended.
     calm: bool,
     numbering: Numbering,
@@ -136,8 +135,7 @@ impl<'a> World<'a> {
         let count = 2 + tape.below(2);
         let mut world = World {
             now,
-            agenda: BTreeMap::new(),
-            sequence: 0,
+            agenda: Agenda::default(),
             calm: false,
             numbering,
             margin: tape.pick(&[10, 100, 1]),
@@ -231,12 +229,7 @@ impl<'a> World<'a> {
     }
 
     fn run_until(&mut self, until: Moment) -> Lawful {
-        while let Some(entry) = self.agenda.first_entry() {
-            let at = entry.key().0;
-            if at > until {
-                break;
-            }
-            let due = entry.remove();
+        while let Some((at, due)) = self.agenda.next(until) {
             self.now = self.now.max(at);
             self.perform(due)?;
         }
@@ -284,13 +277,12 @@ impl<'a> World<'a> {
     }
 
     fn plan(&mut self, at: Moment, due: Due) {
-        self.sequence += 1;
-        self.agenda.insert((at, self.sequence), due);
+        self.agenda.plan(at, due);
     }
 
     /// Notes what happens, for whoever reads the history, and in the digest.
     fn note(&mut self, text: impl FnOnce() -> String) {
-        let mixed = self.digest ^ self.now.as_nanos() ^ self.sequence.rotate_left(32);
+        let mixed = self.digest ^ self.now.as_nanos() ^ self.agenda.planned().rotate_left(32);
         self.digest = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
         if self.traced {
             let nanos = self.now.as_nanos() - 1_000_000_000_000;

@@ -43,7 +43,7 @@ impl World<'_> {
     pub(super) fn begin_advance(&mut self, honest: bool) {
         // As the runbook says, so that the processes can tell what they remember.
         self.point_the_name();
-        let id = self.sequence;
+        let id = self.agenda.planned();
         self.operators.push(Operator {
             id,
             server: self.primary,
