@@ -8,6 +8,7 @@ pub mod clients;
 pub mod counts;
 pub mod database;
 pub mod explorer;
+pub mod history;
 pub mod node_world;
 pub mod sockets;
 pub mod tape;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tickr_simulation::counts::{Counts, EXPECTED, EXPECTED_OF_NODES};
+use tickr_simulation::history::History;
 use tickr_simulation::tape::{expand, shrink};
-use tickr_simulation::world::History;
 use tickr_simulation::{node_world, world};
 
 /// Runs a tape in the world that the seed names by its lowest bit.
@@ -104,12 +104,12 @@ fn search(next: &AtomicU64, stop: &AtomicBool, end: u64, until: Instant) -> Sum 
         let one = history(seed, &expand(seed), false);
         let world = (seed % 2) as usize;
         sum.histories[world] += 1;
-        sum.steps += one.steps;
-        sum.digest = sum.digest.wrapping_add(one.digest);
+        sum.steps += one.record.steps;
+        sum.digest = sum.digest.wrapping_add(one.record.digest);
         if world == 0 {
             sum.advances[one.advances.min(15)] += 1;
         }
-        sum.counts[world].add(&one.counts);
+        sum.counts[world].add(&one.record.counts);
         if one.verdict.is_err() {
             sum.failed = Some(seed);
             stop.store(true, Ordering::Relaxed);
@@ -123,7 +123,7 @@ fn replay(seed: u64) -> ExitCode {
     let tape = expand(seed);
     let whole = history(seed, &tape, false);
     let Err(violation) = whole.verdict else {
-        println!("seed {seed}: lawful, digest {:016x}", whole.digest);
+        println!("seed {seed}: lawful, digest {:016x}", whole.record.digest);
         return ExitCode::SUCCESS;
     };
     let breaks_it = |tape: &[u8]| {
@@ -131,7 +131,7 @@ fn replay(seed: u64) -> ExitCode {
         other.is_err_and(|other| other.law == violation.law)
     };
     let small = history(seed, &shrink(tape, breaks_it), true);
-    for line in &small.trace {
+    for line in small.record.trace.iter().flatten() {
         println!("{line}");
     }
     let found = small.verdict.expect_err("it still breaks the law");

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tickr::allocator::Ask;
 
-use super::turns::{Cause, label};
+use super::turns::label;
 use super::{ADVANCES_MAX, Due, SECOND, World};
 use crate::checker::{Lawful, Violation, broken};
+use crate::history::Cause;
 
 impl World<'_> {
     /// Faults end: everybody must serve, or say what an operator must do, after which he serves.

@@ -6,10 +6,10 @@ use tickr::counter::{Found, Job, Outcome, Server as Reached, Task};
 use tickr::fault::{Fault, FaultKind};
 use tickr::moment::Moment;
 
-use super::turns::Cause;
 use super::{Due, JOBS_PER_SECOND_MAX, SECOND, World};
 use crate::assumptions;
 use crate::checker::{Lawful, broken};
+use crate::history::Cause;
 
 #[derive(Clone, Copy)]
 pub(super) struct Session {
@@ -74,7 +74,7 @@ impl World<'_> {
         if let Task::Connect { replaces } = job.task {
             own.workers[job.worker] = None;
             if let Some(replaced) = replaces {
-                self.counts.count("database: connection replaced");
+                self.record.counts.count("database: connection replaced");
                 self.sessions[replaced as usize].dead = true;
             }
         }
@@ -117,7 +117,9 @@ impl World<'_> {
             lands_on: None,
         };
         if self.slow && matches!(job.task, Task::Reserve { .. }) {
-            self.counts.count("job: answered after a change of the row");
+            self.record
+                .counts
+                .count("job: answered after a change of the row");
             fate.answer_after += self.tape.millis(&[1_500, 700, 2_600]);
             let own = &mut self.processes[process];
             own.clean = None;
@@ -143,7 +145,7 @@ impl World<'_> {
         ];
         let choice = self.tape.byte() % 12;
         let pause = self.tape.pick(&pauses);
-        self.counts.count(match choice {
+        self.record.counts.count(match choice {
             0..3 => {
                 match self.tape.chance(128) {
                     true => fate.execute_after += pause,
@@ -249,7 +251,7 @@ impl World<'_> {
         let changes = matches!(flight.job.task, Task::Reserve { .. } | Task::Close { .. });
         flight.refused = changes && self.servers[server].refuses_writes(self.privileged);
         match flight.job.task {
-            Task::Connect { .. } | Task::Read => self.counts.count("database: read"),
+            Task::Connect { .. } | Task::Read => self.record.counts.count("database: read"),
             Task::Reserve {
                 count,
                 epoch,
@@ -267,14 +269,17 @@ impl World<'_> {
                 if !may || !knew {
                     // Its attempts are no loop of its own making.
                     self.processes[flight.process].second_jobs = 0;
-                    self.counts
+                    self.record
+                        .counts
                         .count("assumption: a stale row is reached first by who knows more");
                     return self.answer(flight, Err(Fault::new(FaultKind::Lost, "kept away")));
                 }
                 if assumptions::must_be_fenced(&self.servers[server], self.limits[server], count)
                     && server != self.primary
                 {
-                    self.counts.count("assumption: an old primary is fenced");
+                    self.record
+                        .counts
+                        .count("assumption: an old primary is fenced");
                     self.fence(server);
                     return self.answer(flight, Err(Fault::new(FaultKind::Lost, "fenced")));
                 }
@@ -291,7 +296,7 @@ impl World<'_> {
             Task::Close { .. } if flight.refused => {}
             Task::Close { memory } => {
                 let closed = self.servers[server].close(&memory, now);
-                self.counts.count(match closed {
+                self.record.counts.count(match closed {
                     true => "database: closed behind",
                     false => "database: close refused",
                 });
@@ -320,7 +325,7 @@ impl World<'_> {
         if let Some(kind) = own.misfit {
             return self.answer(flight, Err(Fault::new(kind, "")));
         }
-        self.counts.count("database: connected");
+        self.record.counts.count("database: connected");
         let connection = self.sessions.len();
         self.sessions.push(Session {
             server,
@@ -352,11 +357,11 @@ impl World<'_> {
         let view = self.servers[server].view();
         let found = match (&flight.job.task, last) {
             (Task::Reserve { .. }, Some(last)) => {
-                self.counts.count("database: reserved");
+                self.record.counts.count("database: reserved");
                 Found::Reserved { last }
             }
             (Task::Reserve { .. }, None) => {
-                self.counts.count("database: reserve refused");
+                self.record.counts.count("database: reserve refused");
                 Found::Refused { view }
             }
             (Task::Close { .. }, _) => Found::Closed { view },
