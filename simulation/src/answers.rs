@@ -29,6 +29,9 @@ impl Answer {
         let mut values = [None; N];
         let page = std::str::from_utf8(&self.body).unwrap_or_default();
         for line in page.split('\n').filter(|line| !line.starts_with('#')) {
+            if values.iter().all(Option::is_some) {
+                break;
+            }
             for (name, value) in names.iter().zip(&mut values) {
                 let rest = line.strip_prefix(name);
                 *value = value.or(rest.and_then(|rest| rest.strip_prefix(' ')));
@@ -90,11 +93,11 @@ impl Reader {
 
 fn read_head(head: &str) -> Result<(Answer, usize), String> {
     let wrong = || format!("not the head of an answer: {head:?}");
-    let mut lines = head
-        .strip_suffix("\r\n\r\n")
-        .ok_or_else(wrong)?
-        .split("\r\n");
+    let lines = head.strip_suffix("\r\n").ok_or_else(wrong)?;
+    let lines = lines.split_terminator('\n');
+    let mut lines = lines.map(|line| line.strip_suffix('\r').ok_or_else(wrong));
     let status = lines.next().and_then(|line| {
+        let line = line.ok()?;
         let (code, reason) = line.strip_prefix("HTTP/1.1 ")?.split_once(' ')?;
         let fits = code.len() == 3 && !reason.is_empty();
         code.parse().ok().filter(|_| fits)
@@ -108,7 +111,7 @@ fn read_head(head: &str) -> Result<(Answer, usize), String> {
     };
     let (mut length, mut dated) = (None, false);
     for line in lines {
-        match line.split_once(": ").ok_or_else(wrong)? {
+        match line?.split_once(": ").ok_or_else(wrong)? {
             ("Content-Length", value) if length.is_none() => {
                 length = Some(value.parse::<usize>().map_err(|_| wrong())?);
             }
