@@ -5,17 +5,30 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tickr_simulation::checker::broken;
 use tickr_simulation::counts::{Counts, EXPECTED, EXPECTED_OF_NODES};
 use tickr_simulation::history::History;
 use tickr_simulation::tape::{expand, shrink};
 use tickr_simulation::{node_world, world};
 
+/// Of so many histories, one of each world is run twice.
+const ONCE_IN: u64 = 1_000;
+
 /// Runs a tape in the world that the seed names by its lowest bit.
 fn history(seed: u64, tape: &[u8], traced: bool) -> History {
-    match seed % 2 {
-        0 => world::history(tape, traced),
-        _ => node_world::history(tape, traced),
+    let run = match seed % 2 {
+        0 => world::history,
+        _ => node_world::history,
+    };
+    let mut one = run(tape, traced);
+    if seed % ONCE_IN < 2 && one.verdict.is_ok() {
+        let (was, is) = (one.record.digest, run(tape, false).record.digest);
+        if was != is {
+            let digests = format!("{was:016x}, then {is:016x}");
+            one.verdict = broken("the same history again", digests);
+        }
     }
+    one
 }
 
 #[derive(Default)]
