@@ -19,6 +19,7 @@ use crate::history::{Cause, History, Record, START, caught, numbering};
 use crate::tape::Tape;
 
 mod end;
+mod execution;
 mod jobs;
 mod operator;
 mod processes;
