@@ -98,6 +98,13 @@ impl World<'_> {
         }
         let row = self.servers[primary].row;
         self.note(|| format!("server {primary} is restored: {row:?}"));
+        if self.tape.chance(128) {
+            // Blocks are asked for before anybody has looked.
+            for _ in 0..self.processes.len() {
+                self.requests()?;
+            }
+            self.pass(Duration::from_millis(1))?;
+        }
         Ok(())
     }
 
