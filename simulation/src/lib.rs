@@ -1,4 +1,5 @@
-//! A world on virtual time that tries to make the allocator, and the node around it, lie: see `docs/simulation.md`.
+//! A world on virtual time that tries to make the allocator, and the node around it, lie: see
+//! `docs/simulation.md`.
 
 pub mod agenda;
 pub mod answers;

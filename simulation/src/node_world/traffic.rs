@@ -107,7 +107,12 @@ impl World<'_> {
                 Some(request) => request.clone(),
                 None => Request::choose(&mut self.tape, &self.manner),
             };
-            let big = matches!(request.kind, Kind::Tickets { count, format: Format::Array | Format::String } if count > 500);
+            let big = match request.kind {
+                Kind::Tickets { count, format } => {
+                    count > 500 && matches!(format, Format::Array | Format::String)
+                }
+                _ => false,
+            };
             let fragile = request.expects || (big && times > 8);
             if fragile && times > 8 {
                 break;
