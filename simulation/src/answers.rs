@@ -23,22 +23,47 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// The values of metrics without labels, in one walk over the page.
+    pub fn gauges<const N: usize>(&self, names: [&str; N]) -> [Option<&str>; N] {
+        let mut values = [None; N];
+        let page = std::str::from_utf8(&self.body).unwrap_or_default();
+        for line in page.split('\n').filter(|line| !line.starts_with('#')) {
+            if values.iter().all(Option::is_some) {
+                break;
+            }
+            for (name, value) in names.iter().zip(&mut values) {
+                let rest = line.strip_prefix(name);
+                *value = value.or(rest.and_then(|rest| rest.strip_prefix(' ')));
+            }
+        }
+        values
+    }
+}
+
 /// What was written to one client, and how far it has been understood.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     bytes: Vec<u8>,
+    /// So many of them have been understood.
+    past: usize,
     /// A head was read; its content is to come.
     open: Option<(Answer, usize)>,
 }
 
 impl Reader {
     pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..std::mem::take(&mut self.past));
         self.bytes.extend_from_slice(bytes);
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.past..]
     }
 
     /// Nothing of the next answer has been written.
     pub fn is_between(&self) -> bool {
-        self.bytes.is_empty() && self.open.is_none()
+        self.rest().is_empty() && self.open.is_none()
     }
 
     /// The next answer, if it is whole; `head_only` when it answers `HEAD`.
@@ -46,30 +71,33 @@ impl Reader {
         let (mut answer, length) = match self.open.take() {
             Some(open) => open,
             None => {
-                let end = self.bytes.windows(4).position(|four| four == b"\r\n\r\n");
+                let rest = self.rest();
+                let end = rest.windows(4).position(|four| four == b"\r\n\r\n");
                 let Some(end) = end else { return Ok(None) };
-                let head = String::from_utf8(self.bytes.drain(..end + 4).collect());
+                let head = std::str::from_utf8(&rest[..end + 4]);
                 let head = head.map_err(|error| error.to_string())?;
-                let (answer, length) = read_head(&head)?;
+                let (answer, length) = read_head(head)?;
+                self.past += end + 4;
                 (answer, if head_only { 0 } else { length })
             }
         };
-        if self.bytes.len() < length {
+        if self.rest().len() < length {
             self.open = Some((answer, length));
             return Ok(None);
         }
-        answer.body = self.bytes.drain(..length).collect();
+        answer.body = self.rest()[..length].to_vec();
+        self.past += length;
         Ok(Some(answer))
     }
 }
 
 fn read_head(head: &str) -> Result<(Answer, usize), String> {
     let wrong = || format!("not the head of an answer: {head:?}");
-    let mut lines = head
-        .strip_suffix("\r\n\r\n")
-        .ok_or_else(wrong)?
-        .split("\r\n");
+    let lines = head.strip_suffix("\r\n").ok_or_else(wrong)?;
+    let lines = lines.split_terminator('\n');
+    let mut lines = lines.map(|line| line.strip_suffix('\r').ok_or_else(wrong));
     let status = lines.next().and_then(|line| {
+        let line = line.ok()?;
         let (code, reason) = line.strip_prefix("HTTP/1.1 ")?.split_once(' ')?;
         let fits = code.len() == 3 && !reason.is_empty();
         code.parse().ok().filter(|_| fits)
@@ -83,7 +111,7 @@ fn read_head(head: &str) -> Result<(Answer, usize), String> {
     };
     let (mut length, mut dated) = (None, false);
     for line in lines {
-        match line.split_once(": ").ok_or_else(wrong)? {
+        match line?.split_once(": ").ok_or_else(wrong)? {
             ("Content-Length", value) if length.is_none() => {
                 length = Some(value.parse::<usize>().map_err(|_| wrong())?);
             }

@@ -1,7 +1,5 @@
 //! How often each fault and each state was entered: one that never was is a hole in the search.
 
-use std::collections::BTreeMap;
-
 /// Everything that a search among allocators must have entered.
 pub const EXPECTED: &[&str] = &[
     "answer: exhausted",
@@ -164,23 +162,41 @@ pub const EXPECTED_OF_NODES: &[&str] = &[
 ];
 
 /// Names and how often each was entered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub BTreeMap<&'static str, u64>);
+#[derive(Clone, Debug, Default)]
+pub struct Counts(Vec<(&'static str, u64)>);
 
 impl Counts {
     pub fn count(&mut self, name: &'static str) {
-        *self.0.entry(name).or_default() += 1;
+        *self.of(name) += 1;
     }
 
     pub fn add(&mut self, other: &Counts) {
         for (name, count) in &other.0 {
-            *self.0.entry(name).or_default() += count;
+            *self.of(name) += count;
         }
+    }
+
+    fn of(&mut self, name: &'static str) -> &mut u64 {
+        // The same name is mostly the same text at the same place.
+        let same = |(known, _): &(&str, u64)| std::ptr::eq(*known, name);
+        let known = self.0.iter().position(same);
+        let known = known.or_else(|| self.0.iter().position(|(known, _)| *known == name));
+        let at = known.unwrap_or_else(|| {
+            self.0.push((name, 0));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    /// By name.
+    pub fn sorted(mut self) -> Vec<(&'static str, u64)> {
+        self.0.sort_unstable();
+        self.0
     }
 
     /// Expected, and never entered.
     pub fn missing(&self, expected: &[&'static str]) -> Vec<&'static str> {
-        let missing = |name: &&&str| !self.0.contains_key(**name);
+        let missing = |name: &&&str| self.0.iter().all(|(known, _)| known != *name);
         expected.iter().filter(missing).copied().collect()
     }
 }

@@ -1,7 +1,6 @@
 //! A history: processes, servers and an operator on virtual time, with everything that can go
 //! wrong chosen by the tape.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickr::allocator::Options;
@@ -12,14 +11,15 @@ use tickr::ticket::Numbering;
 use self::jobs::{Answer, Flight, Session};
 use self::operator::Operator;
 use self::processes::Process;
-use self::turns::Cause;
+use crate::agenda::Agenda;
 use crate::assumptions::Stale;
-use crate::checker::{Issued, Lawful, broken};
-use crate::counts::Counts;
+use crate::checker::{Issued, Lawful};
 use crate::database::{Owned, Row, Server};
+use crate::history::{Cause, History, Record, START, caught, numbering};
 use crate::tape::Tape;
 
 mod end;
+mod execution;
 mod jobs;
 mod operator;
 mod processes;
@@ -34,33 +34,13 @@ const JOBS_PER_SECOND_MAX: usize = 100;
 /// The operator opens a row that the living have closed once more, at most so often.
 const ADVANCES_MAX: usize = 12;
 
-/// What became of a history.
-pub struct History {
-    pub verdict: Lawful,
-    pub steps: u64,
-    pub counts: Counts,
-    /// Of all that happened, in its order.
-    pub digest: u64,
-    pub trace: Vec<String>,
-    /// How often an operator had to advance before everybody served.
-    pub advances: usize,
-}
-
 /// Runs the history of a tape.
 pub fn history(tape: &[u8], traced: bool) -> History {
     let mut world = World::new(Tape::new(tape), traced);
-    let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-    let verdict = verdict.unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| said.to_string()));
-        broken("the allocator's own", said.unwrap_or_default())
-    });
+    let verdict = caught("the allocator's own", || world.run());
     History {
         verdict,
-        steps: world.steps,
-        counts: world.counts,
-        digest: world.digest,
-        trace: world.trace,
+        record: world.record,
         advances: world.advances,
     }
 }
@@ -68,8 +48,7 @@ pub fn history(tape: &[u8], traced: bool) -> History {
 struct World<'a> {
     tape: Tape<'a>,
     now: Moment,
-    agenda: BTreeMap<(Moment, u64), Due>,
-    sequence: u64,
+    agenda: Agenda<Due>,
     /// Faults have ended.
     calm: bool,
     numbering: Numbering,
@@ -97,11 +76,7 @@ struct World<'a> {
     operators: Vec<Operator>,
     next_tag: u64,
     issued: Issued,
-    counts: Counts,
-    steps: u64,
-    digest: u64,
-    traced: bool,
-    trace: Vec<String>,
+    record: Record,
     advances: usize,
 }
 
@@ -118,13 +93,8 @@ enum Due {
 
 impl<'a> World<'a> {
     fn new(mut tape: Tape<'a>, traced: bool) -> World<'a> {
-        let now = Moment::from_nanos(1_000_000_000_000);
-        let tiny = tape.chance(24);
-        let numbering = match tiny {
-            true => Numbering::new(u64::MAX / 700, 5, 3),
-            false => Numbering::new(tape.pick(&[1, 10, 1000]), tape.pick(&[0, 7]), 0),
-        };
-        let numbering = numbering.expect("made up well");
+        let now = START;
+        let numbering = numbering(&mut tape);
         let lease = tape.millis(&[2_000, 10_000, 3_000, 1_000]);
         let epoch = Epoch { number: 1, tag: 1 };
         let row = Row {
@@ -136,8 +106,7 @@ impl<'a> World<'a> {
         let count = 2 + tape.below(2);
         let mut world = World {
             now,
-            agenda: BTreeMap::new(),
-            sequence: 0,
+            agenda: Agenda::default(),
             calm: false,
             numbering,
             margin: tape.pick(&[10, 100, 1]),
@@ -160,11 +129,7 @@ impl<'a> World<'a> {
             operators: Vec::new(),
             next_tag: 2,
             issued: Issued::default(),
-            counts: Counts::default(),
-            steps: 0,
-            digest: 0,
-            traced,
-            trace: Vec::new(),
+            record: Record::new(traced),
             advances: 0,
             tape,
         };
@@ -196,7 +161,7 @@ impl<'a> World<'a> {
     }
 
     fn act(&mut self) -> Lawful {
-        self.steps += 1;
+        self.record.steps += 1;
         let lease = self.lease;
         match self.tape.byte() % 64 {
             0..20 => {
@@ -231,12 +196,7 @@ impl<'a> World<'a> {
     }
 
     fn run_until(&mut self, until: Moment) -> Lawful {
-        while let Some(entry) = self.agenda.first_entry() {
-            let at = entry.key().0;
-            if at > until {
-                break;
-            }
-            let due = entry.remove();
+        while let Some((at, due)) = self.agenda.next(until) {
             self.now = self.now.max(at);
             self.perform(due)?;
         }
@@ -250,7 +210,7 @@ impl<'a> World<'a> {
     }
 
     fn perform(&mut self, due: Due) -> Lawful {
-        self.steps += 1;
+        self.record.steps += 1;
         match due {
             Due::Execute(flight) => self.on_execute(flight),
             Due::ReadBack(flight, last) => self.on_read_back(flight, last),
@@ -284,20 +244,11 @@ impl<'a> World<'a> {
     }
 
     fn plan(&mut self, at: Moment, due: Due) {
-        self.sequence += 1;
-        self.agenda.insert((at, self.sequence), due);
+        self.agenda.plan(at, due);
     }
 
     /// Notes what happens, for whoever reads the history, and in the digest.
     fn note(&mut self, text: impl FnOnce() -> String) {
-        let mixed = self.digest ^ self.now.as_nanos() ^ self.sequence.rotate_left(32);
-        self.digest = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
-        if self.traced {
-            let nanos = self.now.as_nanos() - 1_000_000_000_000;
-            let seconds = nanos / 1_000_000_000;
-            let rest = nanos % 1_000_000_000 / 1_000;
-            self.trace
-                .push(format!("{seconds:>4}.{rest:06} {}", text()));
-        }
+        self.record.note(self.now, self.agenda.planned(), text);
     }
 }

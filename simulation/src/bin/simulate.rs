@@ -5,17 +5,30 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tickr_simulation::checker::broken;
 use tickr_simulation::counts::{Counts, EXPECTED, EXPECTED_OF_NODES};
+use tickr_simulation::history::History;
 use tickr_simulation::tape::{expand, shrink};
-use tickr_simulation::world::History;
 use tickr_simulation::{node_world, world};
+
+/// Of so many histories, one of each world is run twice.
+const ONCE_IN: u64 = 1_000;
 
 /// Runs a tape in the world that the seed names by its lowest bit.
 fn history(seed: u64, tape: &[u8], traced: bool) -> History {
-    match seed % 2 {
-        0 => world::history(tape, traced),
-        _ => node_world::history(tape, traced),
+    let run = match seed % 2 {
+        0 => world::history,
+        _ => node_world::history,
+    };
+    let mut one = run(tape, traced);
+    if seed % ONCE_IN < 2 && one.verdict.is_ok() {
+        let (was, is) = (one.record.digest, run(tape, false).record.digest);
+        if was != is {
+            let digests = format!("{was:016x}, then {is:016x}");
+            one.verdict = broken("the same history again", digests);
+        }
     }
+    one
 }
 
 #[derive(Default)]
@@ -25,6 +38,8 @@ struct Sum {
     steps: u64,
     advances: [u64; 16],
     counts: [Counts; 2],
+    /// Of all histories: the same for the same seeds, in whatever order they were run.
+    digest: u64,
     failed: Option<u64>,
 }
 
@@ -35,21 +50,26 @@ fn main() -> ExitCode {
     if let Some(seed) = number("SIMULATE_SEED") {
         return replay(seed);
     }
-    let seconds = number("SIMULATE_SECONDS").unwrap_or(60);
+    // To compare the same histories before and after a change.
+    let histories = number("SIMULATE_HISTORIES");
+    let seconds =
+        number("SIMULATE_SECONDS").unwrap_or(if histories.is_some() { 3_600 } else { 60 });
     let base = number("SIMULATE_FROM").unwrap_or_else(|| {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH);
         clock.map_or(1, |time| time.as_secs()) << 24
     });
     let (next, stop) = (AtomicU64::new(base), AtomicBool::new(false));
+    let end = histories.map_or(u64::MAX, |histories| base + histories);
     let until = Instant::now() + Duration::from_secs(seconds);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut sum = Sum::default();
     std::thread::scope(|scope| {
-        let work = || search(&next, &stop, until);
+        let work = || search(&next, &stop, end, until);
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             let part = thread.join().expect("a search ends");
             sum.steps += part.steps;
+            sum.digest = sum.digest.wrapping_add(part.digest);
             for world in 0..2 {
                 sum.histories[world] += part.histories[world];
                 sum.counts[world].add(&part.counts[world]);
@@ -62,16 +82,17 @@ fn main() -> ExitCode {
     });
     for (world, counts) in ["allocators", "nodes"].iter().zip(&sum.counts) {
         println!("{world}:");
-        for (name, count) in &counts.0 {
+        for (name, count) in counts.clone().sorted() {
             println!("{count:>12} {name}");
         }
     }
     println!("advances until everybody served: {:?}", sum.advances);
     let [allocators, nodes] = sum.histories;
     println!(
-        "{} histories ({allocators} of allocators, {nodes} of nodes), {} steps",
+        "{} histories ({allocators} of allocators, {nodes} of nodes), {} steps, digest {:016x}",
         allocators + nodes,
-        sum.steps
+        sum.steps,
+        sum.digest
     );
     if let Some(seed) = sum.failed {
         return replay(seed);
@@ -86,18 +107,22 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn search(next: &AtomicU64, stop: &AtomicBool, until: Instant) -> Sum {
+fn search(next: &AtomicU64, stop: &AtomicBool, end: u64, until: Instant) -> Sum {
     let mut sum = Sum::default();
     while !stop.load(Ordering::Relaxed) && Instant::now() < until {
         let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            break;
+        }
         let one = history(seed, &expand(seed), false);
         let world = (seed % 2) as usize;
         sum.histories[world] += 1;
-        sum.steps += one.steps;
+        sum.steps += one.record.steps;
+        sum.digest = sum.digest.wrapping_add(one.record.digest);
         if world == 0 {
             sum.advances[one.advances.min(15)] += 1;
         }
-        sum.counts[world].add(&one.counts);
+        sum.counts[world].add(&one.record.counts);
         if one.verdict.is_err() {
             sum.failed = Some(seed);
             stop.store(true, Ordering::Relaxed);
@@ -111,7 +136,7 @@ fn replay(seed: u64) -> ExitCode {
     let tape = expand(seed);
     let whole = history(seed, &tape, false);
     let Err(violation) = whole.verdict else {
-        println!("seed {seed}: lawful, digest {:016x}", whole.digest);
+        println!("seed {seed}: lawful, digest {:016x}", whole.record.digest);
         return ExitCode::SUCCESS;
     };
     let breaks_it = |tape: &[u8]| {
@@ -119,7 +144,7 @@ fn replay(seed: u64) -> ExitCode {
         other.is_err_and(|other| other.law == violation.law)
     };
     let small = history(seed, &shrink(tape, breaks_it), true);
-    for line in &small.trace {
+    for line in small.record.trace.iter().flatten() {
         println!("{line}");
     }
     let found = small.verdict.expect_err("it still breaks the law");

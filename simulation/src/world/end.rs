@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tickr::allocator::Ask;
 
-use super::turns::{Cause, label};
+use super::turns::label;
 use super::{ADVANCES_MAX, Due, SECOND, World};
 use crate::checker::{Lawful, Violation, broken};
+use crate::history::Cause;
 
 impl World<'_> {
     /// Faults end: everybody must serve, or say what an operator must do, after which he serves.
@@ -25,13 +26,8 @@ impl World<'_> {
         self.servers[self.primary].read_only = false;
         self.point_the_name();
         // What hangs comes back.
-        for (key, due) in std::mem::take(&mut self.agenda) {
-            let at = match due {
-                Due::Wake(..) => key.0,
-                _ => key.0.min(self.now + SECOND),
-            };
-            self.agenda.insert((at, key.1), due);
-        }
+        self.agenda
+            .hasten(self.now + SECOND, |due| !matches!(due, Due::Wake(..)));
         for process in 0..self.processes.len() {
             self.processes[process].cut = false;
             if !self.processes[process].alive {

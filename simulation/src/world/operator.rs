@@ -33,7 +33,7 @@ impl World<'_> {
             return Ok(());
         }
         if !self.operators.is_empty() {
-            self.counts.count("operator: twice");
+            self.record.counts.count("operator: twice");
         }
         let honest = !self.tape.chance(160);
         self.begin_advance(honest);
@@ -43,7 +43,7 @@ impl World<'_> {
     pub(super) fn begin_advance(&mut self, honest: bool) {
         // As the runbook says, so that the processes can tell what they remember.
         self.point_the_name();
-        let id = self.sequence;
+        let id = self.agenda.planned();
         self.operators.push(Operator {
             id,
             server: self.primary,
@@ -57,7 +57,7 @@ impl World<'_> {
 
     pub(super) fn interrupt_operator(&mut self) -> Lawful {
         if self.operators.pop().is_some() {
-            self.counts.count("operator: interrupted");
+            self.record.counts.count("operator: interrupted");
             self.note(|| "the operator is interrupted".to_string());
         }
         Ok(())
@@ -73,20 +73,20 @@ impl World<'_> {
         let (primary, server) = (self.primary, operator.server);
         // An operator works on the server that serves: another one is fenced, or is no matter.
         if server != primary || !self.servers[server].up {
-            self.counts.count("operator: interrupted");
+            self.record.counts.count("operator: interrupted");
             return Ok(());
         }
         match operator.phase {
             Phase::Close => {
                 let own = &mut self.servers[server];
                 if own.read_only {
-                    self.counts.count("operator: interrupted");
+                    self.record.counts.count("operator: interrupted");
                     return Ok(());
                 }
                 own.close_by_hand(now);
                 operator.closed = own.row.epoch;
                 operator.phase = Phase::Read;
-                self.counts.count("operator: close");
+                self.record.counts.count("operator: close");
                 self.note(|| format!("the operator closes the row on {server}"));
                 self.plan(now + self.lease + SECOND, Due::Operate(id));
             }
@@ -96,7 +96,7 @@ impl World<'_> {
             }
             Phase::Open(read) => {
                 if !self.open(&operator, read) {
-                    self.counts.count("operator: open refused");
+                    self.record.counts.count("operator: open refused");
                     self.note(|| "the row is not as it was read".to_string());
                     let row = self.servers[server].row;
                     let kept = is_still_closed(operator.closed, row.epoch);
@@ -127,7 +127,9 @@ impl World<'_> {
         };
         let least = assumptions::least_past(self.issued_by_absent(operator), self.margin);
         if past < least {
-            self.counts.count("assumption: past covers the absent");
+            self.record
+                .counts
+                .count("assumption: past covers the absent");
             past = least;
         }
         let start = read.id.max(read.mark).max(past) + self.margin;
@@ -140,8 +142,8 @@ impl World<'_> {
             return false;
         }
         self.next_tag += 1;
-        self.counts.count("operator: open");
-        self.counts.count(match operator.honest {
+        self.record.counts.count("operator: open");
+        self.record.counts.count(match operator.honest {
             true => "operator: honest past",
             false => "operator: low past",
         });

@@ -4,9 +4,9 @@ use tickr::allocator::{Allocator, Ask, Options, RequestId};
 use tickr::counter::{JobId, Memory};
 use tickr::moment::Moment;
 
-use super::turns::Cause;
 use super::{Due, World};
 use crate::checker::{Lawful, Witness};
+use crate::history::Cause;
 
 pub(super) struct Process {
     pub(super) allocator: Allocator,
@@ -75,7 +75,7 @@ impl World<'_> {
         let Some(process) = self.pick_process(|process| process.alive && !process.stopped) else {
             return Ok(());
         };
-        self.counts.count("client: disconnected");
+        self.record.counts.count("client: disconnected");
         let own = &mut self.processes[process];
         let connection = own.next_connection / 2;
         // No request comes over it any more.
@@ -90,7 +90,7 @@ impl World<'_> {
         let Some(process) = self.pick_process(|process| process.alive && !process.stopped) else {
             return Ok(());
         };
-        self.counts.count("process: woken early");
+        self.record.counts.count("process: woken early");
         self.turn(process, Cause::Poke)
     }
 
@@ -98,7 +98,7 @@ impl World<'_> {
         let Some(process) = self.pick_process(|process| process.alive) else {
             return Ok(());
         };
-        self.counts.count("process: killed");
+        self.record.counts.count("process: killed");
         let own = &mut self.processes[process];
         (own.alive, own.stopped, own.clean, own.wake) = (false, false, None, None);
         own.inbox.clear();
@@ -126,7 +126,7 @@ impl World<'_> {
             _ => ("process: restarted without memory", None),
         };
         let memory = memory.copied().unwrap_or_default();
-        self.counts.count(name);
+        self.record.counts.count(name);
         self.note(|| format!("process {process} restarts, remembering {memory:?}"));
         self.start(process, memory)
     }
@@ -161,7 +161,7 @@ impl World<'_> {
         own.stopped = !own.stopped;
         own.clean = None;
         if own.stopped {
-            self.counts.count("process: stopped");
+            self.record.counts.count("process: stopped");
             self.note(|| format!("process {process} is stopped"));
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl World<'_> {
     }
 
     pub(super) fn resume(&mut self, process: usize) -> Lawful {
-        self.counts.count("process: continued");
+        self.record.counts.count("process: continued");
         self.note(|| format!("process {process} is continued"));
         let own = &mut self.processes[process];
         own.stopped = false;
@@ -189,7 +189,7 @@ impl World<'_> {
         let Some(process) = self.pick_process(|process| process.alive) else {
             return Ok(());
         };
-        self.counts.count("process: cut off");
+        self.record.counts.count("process: cut off");
         let own = &mut self.processes[process];
         own.cut = !own.cut;
         own.clean = None;

@@ -25,14 +25,14 @@ impl World<'_> {
         let clean = self.clean();
         let before = self.servers[from].clone();
         let is_old = !self.servers[to].read_only || self.servers[to].fenced;
-        self.counts.count(match is_old {
+        self.record.counts.count(match is_old {
             true => "database: fail-back",
             false => "database: fail-over",
         });
         if !is_old {
             let length = before.log.len().saturating_sub(lag).max(1);
             if length < before.log.len() {
-                self.counts.count("database: fail-over with loss");
+                self.record.counts.count("database: fail-over with loss");
             }
             self.overwrite(to, before.log[..length].to_vec());
         }
@@ -42,16 +42,18 @@ impl World<'_> {
         match choice % 5 {
             0 | 1 => self.fence(from),
             2 | 3 => {
-                self.counts.count("database: demoted with its sessions");
+                self.record
+                    .counts
+                    .count("database: demoted with its sessions");
                 self.servers[from].read_only = true;
             }
-            _ => self.counts.count("database: split brain"),
+            _ => self.record.counts.count("database: split brain"),
         }
         let late = [0, 0, 0, 250, 1_100, 4_000, 12_000][usize::from(choice / 5) % 7];
         match late {
             0 => self.point_the_name(),
             _ => {
-                self.counts.count("database: the name follows late");
+                self.record.counts.count("database: the name follows late");
                 let at = self.now + Duration::from_millis(late);
                 self.plan(at, Due::Name(to));
             }
@@ -82,7 +84,7 @@ impl World<'_> {
         let before = self.servers[primary].clone();
         let back = self.tape.pick(&[1usize, 2, 5, 20, 60, 250]);
         let length = before.log.len().saturating_sub(back).max(1);
-        self.counts.count("database: restored");
+        self.record.counts.count("database: restored");
         let sessions = self.sessions.clone();
         self.overwrite(primary, before.log[..length].to_vec());
         if self.tape.chance(128) {
@@ -96,6 +98,13 @@ impl World<'_> {
         }
         let row = self.servers[primary].row;
         self.note(|| format!("server {primary} is restored: {row:?}"));
+        if self.tape.chance(128) {
+            // Blocks are asked for before anybody has looked.
+            for _ in 0..self.processes.len() {
+                self.requests()?;
+            }
+            self.pass(Duration::from_millis(1))?;
+        }
         Ok(())
     }
 
@@ -106,7 +115,7 @@ impl World<'_> {
         if server == primary {
             return Ok(());
         }
-        self.counts.count("database: rejoined");
+        self.record.counts.count("database: rejoined");
         let log = self.servers[primary].log.clone();
         let lag = self.tape.pick(&[0usize, 1, 5]);
         let length = log.len().saturating_sub(lag).max(1);
@@ -137,7 +146,8 @@ impl World<'_> {
     pub(super) fn begin_anew(&mut self) {
         if !self.operators.is_empty() {
             self.operators.clear();
-            self.counts
+            self.record
+                .counts
                 .count("assumption: an advance begins anew after a fail-over");
         }
     }
@@ -164,7 +174,7 @@ impl World<'_> {
 
     pub(super) fn outage(&mut self) -> Lawful {
         let primary = self.primary;
-        self.counts.count("database: outage");
+        self.record.counts.count("database: outage");
         let server = &mut self.servers[primary];
         server.up = !server.up;
         for session in &mut self.sessions {
@@ -175,7 +185,7 @@ impl World<'_> {
     }
 
     pub(super) fn misfit(&mut self) -> Lawful {
-        self.counts.count("database: misfit");
+        self.record.counts.count("database: misfit");
         let kind = self.tape.pick(&[
             FaultKind::NoTable,
             FaultKind::SettingsDiffer,
@@ -191,7 +201,7 @@ impl World<'_> {
     }
 
     pub(super) fn toggle_read_only(&mut self) -> Lawful {
-        self.counts.count("database: read-only");
+        self.record.counts.count("database: read-only");
         if self.tape.chance(96) {
             // What was committed before is answered after, perhaps when it is writable again.
             self.slow = true;
@@ -217,7 +227,7 @@ impl World<'_> {
         if !self.tape.chance(96) {
             return Ok(());
         }
-        self.counts.count("database: old program");
+        self.record.counts.count("database: old program");
         let counts_up = !self.tape.chance(64);
         let now = self.now;
         let server = &mut self.servers[self.primary];

@@ -6,16 +6,7 @@ use tickr::moment::Next;
 
 use super::{Due, STEPS_PER_TURN_MAX, World};
 use crate::checker::{Lawful, broken};
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// Something has come.
-    Stimulus,
-    /// It has asked to be woken.
-    Wake,
-    /// Nothing: the loop was woken for something else.
-    Poke,
-}
+use crate::history::Cause;
 
 impl World<'_> {
     /// What the event loop does: completions out, jobs out, and when to come again.
@@ -35,7 +26,7 @@ impl World<'_> {
             if let Next::Ready(completion) = completion {
                 completions += 1;
                 let after = label(&own.allocator.verdict(now));
-                self.counts.count(name_of(&completion.answer));
+                self.record.counts.count(name_of(&completion.answer));
                 let (issued, lease) = (&mut self.issued, self.lease);
                 own.witness
                     .on_completion(&completion, [verdict, after], issued, lease, now)?;
@@ -82,9 +73,9 @@ impl World<'_> {
         let verdict = own.allocator.verdict(now);
         let name = label(&verdict);
         if let Verdict::Closed(closed) = verdict {
-            self.counts.count(reason(&closed.why));
+            self.record.counts.count(reason(&closed.why));
         }
-        self.counts.count(verdict_name(name));
+        self.record.counts.count(verdict_name(name));
         if name == "serving" && !own.witness.has_seen_it_open() {
             return broken(
                 "the verdict is true",
@@ -96,7 +87,7 @@ impl World<'_> {
         }
         while let Some(event) = own.allocator.next_event() {
             if let Some(name) = event_name(&event) {
-                self.counts.count(name);
+                self.record.counts.count(name);
             }
         }
         if own.wake != wake {
