@@ -13,20 +13,22 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::counter::{Epoch, Found, Job, JobId, Memory, Outcome, Task, View, Warning};
+use crate::counter::{Epoch, Found, Job, JobId, Memory, Outcome, Warning};
 use crate::fault::{Act, Fault, FaultKind};
 use crate::limits;
 use crate::moment::{Moment, Next};
-use crate::ticket::{Block, COUNTER_SEED, Numbering, Run};
+use crate::ticket::{COUNTER_SEED, Numbering, Run};
 
-use self::permit::{Change, Permit};
-use self::pool::{Kind, Left, Pool};
+use self::permit::Permit;
+use self::pool::{Left, Pool};
 use self::queue::Queue;
 use self::rate::RateEstimate;
 use self::reach::{Outage, Proof, Reach};
-use self::stock::{Landed, Stock};
+use self::stock::Stock;
 use self::window::Window;
 
+mod jobs;
+mod outcomes;
 mod permit;
 mod pool;
 mod queue;
@@ -39,21 +41,10 @@ pub use self::permit::{Closed, Closing};
 
 /// How often the row is read while it is open, so that the lease lasts.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often the row is read while nothing may be issued, so that a node goes on soon after.
-const CLOSED_HEARTBEAT: Duration = Duration::from_millis(200);
 /// A reservation is late when it takes longer than this share of the time-out.
 const LATE_SHARE: u32 = 4;
-/// A probe that hangs is waited for so long before another is sent beside it: each may use up a
-/// number, where commits hang behind the counter's move.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
-/// While a reservation takes less than this, a second one beside it would only cost processor
-/// time in strict mode: those who come meanwhile are better served by the next, larger block.
-const OVERLAP_MIN: Duration = Duration::from_millis(2);
 /// A reserve that nobody has asked for tickets in this time is given up.
 const IDLE_RESERVE: Duration = Duration::from_secs(10);
-/// A session is replaced at this age, more or less by a quarter, so that a name that moved is
-/// followed.
-const SESSION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Events that wait to be taken; a caller that takes none loses later ones.
 const EVENTS_MAX: usize = 1024;
 
@@ -509,326 +500,6 @@ impl Allocator {
         [late, idle, lease, hang].into_iter().flatten().min()
     }
 
-    /// The row is behind what is remembered, and must be closed for everybody.
-    fn next_close(&mut self, now: Moment) -> Next<Job> {
-        if !self.permit.close_due || self.pool.is_doing(Kind::Close) {
-            return Next::Idle;
-        }
-        let Some(worker) = self.pool.hottest() else {
-            return Next::Idle;
-        };
-        let memory = self.permit.memory;
-        self.issue(worker, Kind::Close, Task::Close { memory }, now)
-    }
-
-    /// Sessions for threads that have none: one at a time until the database is reached.
-    fn next_connect(&mut self, now: Moment) -> Next<Job> {
-        let connects = self.pool.is_doing(Kind::Connect);
-        let needed = match &self.reach.state {
-            reach::State::Untried => !connects,
-            // One is enough to see where the name leads by now.
-            reach::State::Up if self.read_only => !connects && !self.pool.has_session(),
-            reach::State::Up => true,
-            reach::State::Down(_) if connects || self.pool.hottest().is_some() => false,
-            reach::State::Down(outage) if outage.retry_at > now => {
-                return Next::At(outage.retry_at);
-            }
-            reach::State::Down(_) => true,
-        };
-        if !needed {
-            return Next::Idle;
-        }
-        match self.pool.empty(now) {
-            Ok((worker, replaces)) => {
-                self.reach.attempt(now);
-                self.issue(worker, Kind::Connect, Task::Connect { replaces }, now)
-            }
-            Err(Some(at)) => Next::At(at),
-            Err(None) => Next::Idle,
-        }
-    }
-
-    /// The heartbeat, and what `/status` waits for.
-    fn next_read(&mut self, now: Moment) -> Next<Job> {
-        let heartbeat = match self.permit.epoch() {
-            Some(_) => HEARTBEAT,
-            None => CLOSED_HEARTBEAT,
-        };
-        let due = self.read_asked.map_or(now, |asked| asked + heartbeat);
-        let probes = |outage: &Outage| outage.proof == Proof::Any;
-        let probe = self.reach.outage().filter(|outage| probes(outage));
-        let due = probe.map_or(due, |outage| due.min(outage.retry_at));
-        let awaited = self.queue.oldest_status();
-        let awaited = awaited
-            .is_some_and(|asked| self.read_answered < Some(asked) && !self.pool.reads_since(asked));
-        let Some(worker) = self.pool.coldest() else {
-            return Next::Idle;
-        };
-        if !awaited && due > now {
-            return Next::At(due);
-        }
-        if self.reach.outage().is_some_and(probes) {
-            self.reach.attempt(now);
-        }
-        self.issue(worker, Kind::Read, Task::Read, now)
-    }
-
-    /// During an outage that only a reservation ends: one base id, to see whether the counter can
-    /// be moved; the next request gets it.
-    fn next_probe(&mut self, now: Moment) -> Next<Job> {
-        let (Some(outage), Some(_)) = (self.reach.outage(), self.permit.epoch()) else {
-            return Next::Idle;
-        };
-        if outage.proof != Proof::Reservation {
-            return Next::Idle;
-        }
-        let (Some(worker), true) = (self.pool.hottest(), self.room() > 0) else {
-            return Next::Idle;
-        };
-        let patience = PROBE_PATIENCE.max(self.late_after());
-        let hangs = self.stock.last_asked().map(|asked| asked + patience);
-        let due = outage.retry_at.max(hangs.unwrap_or_default());
-        if due > now {
-            return Next::At(due);
-        }
-        self.reach.attempt(now);
-        self.reserve(worker, 1, now)
-    }
-
-    /// What is missing, as one block.
-    fn next_reservation(&mut self, now: Moment) -> Next<Job> {
-        if !self.reach.is_up() || self.permit.epoch().is_none() {
-            return Next::Idle;
-        }
-        let (Some(worker), count @ 1..) = (self.pool.hottest(), self.missing()) else {
-            return Next::Idle;
-        };
-        if let Some(at) = self.spacing_end().filter(|at| *at > now) {
-            return Next::At(at);
-        }
-        if self.prefetch.is_zero() && self.stock.flights() == 0 && self.latency < OVERLAP_MIN {
-            let waiting = self.queue.waiting();
-            if let Some(at) = self.window.holds_until(waiting, self.latency, now) {
-                return Next::At(at);
-            }
-        }
-        self.reserve(worker, count, now)
-    }
-
-    /// An old session gives way to a new one.
-    fn next_renewal(&mut self, now: Moment) -> Next<Job> {
-        if !self.reach.is_up() || self.pool.is_doing(Kind::Connect) || self.queue.waiting() > 0 {
-            return Next::Idle;
-        }
-        let seed = self.seed;
-        let age = |worker| spread(SESSION_AGE_MAX, seed, worker as u64);
-        match self.pool.aged(age, now) {
-            Some(worker) => {
-                let task = Task::Connect { replaces: None };
-                self.issue(worker, Kind::Connect, task, now)
-            }
-            None => Next::Idle,
-        }
-    }
-
-    fn reserve(&mut self, worker: usize, count: u64, now: Moment) -> Next<Job> {
-        let Some(epoch) = self.permit.epoch() else {
-            return Next::Idle;
-        };
-        let floor = self.permit.memory.id;
-        self.stock.ask(self.next_job, count, epoch, floor, now);
-        self.window.close();
-        let task = Task::Reserve {
-            count,
-            epoch,
-            floor,
-        };
-        self.issue(worker, Kind::Reserve, task, now)
-    }
-
-    fn issue(&mut self, worker: usize, kind: Kind, task: Task, now: Moment) -> Next<Job> {
-        let id = self.next_job;
-        self.next_job = JobId(id.0 + 1);
-        self.pool.begin(worker, id, kind, self.permit.memory, now);
-        if kind == Kind::Read {
-            self.read_asked = Some(now);
-        }
-        Next::Ready(Job { id, worker, task })
-    }
-
-    fn on_view(&mut self, view: &View, flight: pool::Flight, now: Moment) {
-        let change = self.permit.observe(view, flight.memory, flight.issued, now);
-        self.read_answered = self.read_answered.max(Some(flight.issued));
-        self.read_only = view.read_only;
-        let opened = flight.session.map(|session| session.opened);
-        if view.read_only && opened.is_some_and(|opened| opened + HEARTBEAT <= now) {
-            // A primary that was demoted may keep its connections for ever, while its name leads
-            // to another: what this process remembers must be told there.
-            self.pool.close_all();
-        }
-        self.on_change(change);
-    }
-
-    fn on_refused(&mut self, job: JobId, view: &View, flight: pool::Flight, now: Moment) {
-        let Some(asked) = self.stock.end(job) else {
-            return;
-        };
-        self.stock.skip();
-        self.on_view(view, flight, now);
-        let end = view.id.checked_add(asked.count);
-        let fits = end.is_some_and(|end| end <= self.numbering.last_base());
-        if self.permit.epoch() == Some(asked.epoch) && view.epoch == asked.epoch && fits {
-            // The row allows it, and yet the statement has moved nothing.
-            let fault = Fault::new(FaultKind::NotOneRow, "0 rows");
-            return self.fail(flight, fault, now);
-        }
-        // The server would have taken the write, had the row allowed it.
-        self.on_success(flight, Proof::Reservation, now);
-    }
-
-    fn on_reserved(&mut self, job: JobId, last: u64, flight: pool::Flight, now: Moment) {
-        let Some(asked) = self.stock.end(job) else {
-            return;
-        };
-        let took = now.since(flight.issued);
-        self.note(Event::Reserved {
-            count: asked.count,
-            took,
-        });
-        self.latency = base_latency(self.latency, took);
-        self.window.landed(self.queue.waiting(), now);
-        self.on_success(flight, Proof::Reservation, now);
-        let block = Block::ending_at(last, asked.count)
-            .filter(|block| block.last <= self.numbering.last_base());
-        let Some(block) = block else {
-            // The statement can't have done that.
-            let fault = Fault::new(FaultKind::CounterAltered, format!("the counter is {last}"));
-            return self.fail(flight, fault, now);
-        };
-        let landed = match self.permit.reserved(asked.epoch, last, asked.asked, now) {
-            true => self.stock.land(asked, block, self.next_job),
-            false => self.stock.skip(),
-        };
-        match landed {
-            Landed::Kept => {}
-            Landed::Dropped => self.note_dropped(block.count()),
-            Landed::Repeated => {
-                let change = self.permit.repeated(block.first - 1, now);
-                self.on_change(change);
-            }
-        }
-    }
-
-    fn on_change(&mut self, change: Change) {
-        if change == Change::None {
-            return;
-        }
-        let dropped = self.stock.void();
-        self.note_dropped(dropped);
-        match &self.permit.state {
-            permit::State::Closed(closed) => self.note(Event::Closed(closed.why.clone())),
-            permit::State::Misfit(fault) => self.note(Event::Misfit(fault.clone())),
-            permit::State::Open => self.note(Event::Opened),
-            permit::State::Unknown => {}
-        }
-    }
-
-    fn on_fault(&mut self, worker: usize, flight: pool::Flight, fault: Fault, now: Moment) {
-        let left = match fault.kind {
-            kind if kind.row().spares_session => Left::Usable,
-            FaultKind::TimedOut => Left::Abandoned,
-            _ => Left::Closed,
-        };
-        if let Some(session) = flight.session {
-            self.pool.leave(worker, session, left, false);
-        }
-        if flight.kind == Kind::Close {
-            // The next session finds the row behind as well: connecting must not become a loop.
-            self.pool.rest(worker, now + reach::PAUSE_MAX);
-        }
-        self.judge(worker, flight, fault, now);
-    }
-
-    /// What a fault says of the database.
-    fn judge(&mut self, worker: usize, flight: pool::Flight, fault: Fault, now: Moment) {
-        let act = fault.kind.row().act;
-        if self.reach.state == reach::State::Untried && act != Act::Retry {
-            self.note(Event::CannotStart(fault.clone()));
-        }
-        let proven = flight.session.is_some_and(|session| session.proven);
-        // A session may break while it rests; the next one tells whether the database is there.
-        let was_stale = proven && fault.kind == FaultKind::Lost;
-        let is_spare = flight.kind == Kind::Connect && self.pool.has_session();
-        if self.reach.is_up() && act != Act::Mend && (was_stale || is_spare) {
-            self.note(Event::Failed(fault));
-            if is_spare {
-                self.pool.rest(worker, now + reach::PAUSE_MAX);
-            }
-            if flight.kind == Kind::Read {
-                // Not one session a heartbeat: every one may be gone, and the database with them.
-                self.read_asked = None;
-            }
-            return;
-        }
-        self.fail(flight, fault, now);
-    }
-
-    /// The database does not do what it is asked.
-    fn fail(&mut self, flight: pool::Flight, fault: Fault, now: Moment) {
-        self.note(Event::Failed(fault.clone()));
-        if fault.kind.row().act == Act::Mend {
-            self.on_misfit(fault.clone(), flight.issued, now);
-        }
-        let proof = match flight.kind {
-            Kind::Reserve => Proof::Reservation,
-            Kind::Connect | Kind::Read | Kind::Close => Proof::Any,
-        };
-        let pause = |attempts| {
-            let slow = flight.kind == Kind::Connect
-                && matches!(fault.kind, FaultKind::TimedOut | FaultKind::HostBlocked);
-            spread(reach::pause(attempts, slow), self.seed, self.next_job.0)
-        };
-        if self.reach.fail(&fault, proof, flight.issued, pause, now) {
-            self.note(Event::Unavailable(fault));
-        }
-    }
-
-    fn on_misfit(&mut self, fault: Fault, issued: Moment, now: Moment) {
-        // No session is trusted that has not verified what is stored now.
-        self.pool.close_all();
-        let change = self.permit.misfit(fault, issued, now);
-        self.on_change(change);
-    }
-
-    /// Whether what is stored was found unfit after a job was issued.
-    fn is_misfit_since(&self, issued: Moment) -> bool {
-        matches!(self.permit.state, permit::State::Misfit(_)) && self.permit.is_outdated(issued)
-    }
-
-    fn on_success(&mut self, flight: pool::Flight, proof: Proof, now: Moment) {
-        if flight.kind == Kind::Connect {
-            self.reach.hurry(now);
-        }
-        // With no number left there is no reservation to try: reading is all that there is.
-        let proof = match self.room() {
-            0 => Proof::Reservation,
-            _ => proof,
-        };
-        if let Some(away) = self.reach.succeed(proof, flight.issued, now) {
-            self.note(Event::Available(away));
-        }
-        if self.is_exhausted() && !std::mem::replace(&mut self.told_exhausted, true) {
-            self.note(Event::Exhausted);
-        }
-    }
-
-    fn on_warnings(&mut self, warnings: Vec<Warning>) {
-        if self.warnings != warnings {
-            self.warnings.clone_from(&warnings);
-            self.note(Event::Warnings(warnings));
-        }
-    }
-
     /// Why a request at the front of the FIFO can't be served, however long it waits.
     fn refusal(&self, count: u64, now: Moment) -> Option<Refusal> {
         if self.stock.has(count) {
@@ -861,46 +532,6 @@ impl Allocator {
     /// Whether an outage is not worth waiting for: a short one is waited through.
     fn is_in_vain(&self, outage: &Outage, now: Moment) -> bool {
         outage.fault.kind.row().act != Act::Retry || outage.since + self.timeout <= now
-    }
-
-    /// How many base ids to ask for. The reserve does not count while no block of it is
-    /// long enough for the request at the front.
-    fn missing(&self) -> u64 {
-        let waiting = self.queue.waiting_tickets();
-        let serves = self
-            .queue
-            .next_count()
-            .is_none_or(|count| self.stock.has(count));
-        let reserved = if serves { self.stock.reserved() } else { 0 };
-        let available = reserved + self.stock.coming();
-        let target = self.rate.within(self.prefetch);
-        let wanted = if waiting > available {
-            (waiting - available).saturating_add(target)
-        } else {
-            let ahead = available - waiting;
-            // Refilled at the half, so that one commit brings many tickets.
-            match ahead >= target.div_ceil(2) {
-                true => 0,
-                false => target - ahead,
-            }
-        };
-        wanted.min(self.room())
-    }
-
-    /// Until when the newest reservation in flight keeps the next one back.
-    fn spacing_end(&self) -> Option<Moment> {
-        let spacing = match self.prefetch.is_zero() && self.latency < OVERLAP_MIN {
-            true => self.late_after(),
-            false => self.latency / self.pool.size() as u32,
-        };
-        Some(self.stock.newest_flight()? + spacing)
-    }
-
-    /// At most this many base ids are left; other processes may have taken some since.
-    fn room(&self) -> u64 {
-        self.numbering
-            .last_base()
-            .saturating_sub(self.permit.memory.id)
     }
 
     fn is_exhausted(&self) -> bool {
