@@ -96,6 +96,31 @@ mod tests {
     }
 
     #[test]
+    fn the_estimate_rises_to_the_demand_and_not_above_it() {
+        let mut rate = RateEstimate::default();
+        let mut now = Moment::from_nanos(1);
+        let mut before = 0;
+        for _ in 0..20 {
+            now = demand(&mut rate, now, 1, 1_000);
+            let second = rate.within(Duration::from_secs(1));
+            assert!((before..=10_000).contains(&second), "{second}");
+            before = second;
+        }
+    }
+
+    #[test]
+    fn a_window_ends_at_its_end() {
+        let mut rate = RateEstimate::default();
+        let now = Moment::from_nanos(1);
+        rate.measure(now);
+        rate.add(100);
+        rate.measure(now + (WINDOW - Duration::from_nanos(1)));
+        assert_eq!(rate.within(Duration::from_secs(1)), 0);
+        rate.measure(now + WINDOW);
+        assert!(rate.within(Duration::from_secs(1)) > 0);
+    }
+
+    #[test]
     fn one_huge_batch_is_not_taken_for_a_rate_and_many_are() {
         let mut rate = RateEstimate::default();
         let now = demand(&mut rate, Moment::from_nanos(1), 1, 900_000_000);

@@ -135,7 +135,7 @@ impl Decoder {
                 let line_bytes = longer(line_bytes)?;
                 match (char::from(byte).to_digit(16), byte) {
                     (Some(digit), _) => {
-                        let size = size << 4 | u64::from(digit);
+                        let size = size * 16 + u64::from(digit);
                         if self.content + size > limits::BODY_BYTES_MAX {
                             return Err(Reject::BodyTooLarge);
                         }

@@ -237,7 +237,7 @@ fn skip_empty_lines(input: &[u8]) -> Result<usize, Reject> {
     }
     // `httparse` skips empty lines as well, any number of them and those of a bare LF.
     match &input[start..] {
-        [b'\r', next, ..] if *next != b'\n' => Err(Reject::RequestLine),
+        [b'\r', _, ..] => Err(Reject::RequestLine),
         [b'\n', ..] => Err(Reject::BareLineFeed),
         _ => Ok(start),
     }

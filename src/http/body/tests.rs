@@ -117,6 +117,9 @@ fn malformed_chunks() {
         b"5\r\n12345x\n0\r\n\r\n",
         b"5\r\n123456\r\n0\r\n\r\n",
         b"5\r\n123450\r\n\r\n",
+        // Something else in the place of a line feed.
+        b"5\rx12345\r\n0\r\n\r\n",
+        b"5\r\n12345\rx0\r\n\r\n",
     ] {
         assert_eq!(chunked(body), Err(Reject::Chunk), "{}", body.escape_ascii());
     }

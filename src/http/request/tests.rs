@@ -618,6 +618,56 @@ fn authorization() {
 }
 
 #[test]
+fn other_fields_of_the_same_length_mean_nothing() {
+    let plain = accepted(b"POST / HTTP/1.1\r\nHost: h\r\n\r\n");
+    for name in [
+        "From",
+        "Cookie",
+        "User-Agent",
+        "If-None-Match",
+        "Accept-Charset",
+        "If-Modified-Since",
+    ] {
+        let input = format!(
+            "POST / HTTP/1.1\r\nHost: h\r\n{name}: close\r\n{name}: 5\r\n{name}: chunked\r\n\r\n"
+        );
+        assert_eq!(accepted(input.as_bytes()), plain, "{name}");
+    }
+}
+
+#[test]
+fn what_is_wrong_before_a_bare_line_feed_is_told_first() {
+    for (lines, expected) in [
+        ("Host: h\nx", Reject::BareLineFeed),
+        ("Host: h\x01\nx", Reject::FieldValue),
+        ("Host: h\n\x01", Reject::BareLineFeed),
+        ("Host: h\nBad Name: x", Reject::BareLineFeed),
+    ] {
+        let input = format!("GET / HTTP/1.1\r\n{lines}\r\n\r\n");
+        assert_eq!(rejected(input.as_bytes()), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_head_request_is_known_before_it_is_understood() {
+    for (input, expected) in [
+        (&b"HEAD "[..], true),
+        (b"\r\nHEAD /\0", true),
+        (b"HEAD", false),
+        (b"HEADER /", false),
+        (b"GET / HTTP/1.1\r\n", false),
+        (b"\nHEAD /", false),
+    ] {
+        assert_eq!(
+            asks_for_the_head(input),
+            expected,
+            "{}",
+            input.escape_ascii()
+        );
+    }
+}
+
+#[test]
 fn leading_empty_lines() {
     let request = b"GET / HTTP/1.0\r\n\r\n";
     for lines in 0..=limits::LEADING_EMPTY_LINES_MAX {
