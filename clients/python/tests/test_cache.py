@@ -7,7 +7,7 @@ import unittest
 from unittest import mock
 
 from tickr_tickets import AsyncClient, Client, Unavailable, _client
-from tickr_tickets._waiting import run
+from tickr_tickets._waiting import Blocking, run
 
 from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
@@ -44,47 +44,39 @@ del Cache
 
 class Demand(unittest.TestCase):
     def setUp(self):
-        class Endless:
-            async def fetch(self, count, waiting):
-                return range(1, 1 + count)
+        self.own = _client._Own([], 1000, Blocking())
+        self.asked = []
 
-        self.own = _client._Own(Endless(), 1000, None)
+        async def fetch(count):
+            self.asked.append(count)
+            return range(count)
 
-    def fill(self):
-        self.assertIsNone(run(self.own.fill()))
-        return self.own.size
+        self.own.fetch = fetch
 
-    def pop(self, until):
-        while self.own.left > until:
-            self.own.pop()
-
-    def test_a_refill_that_comes_too_late_makes_the_next_one_larger(self):
-        # As it begins, it is empty; that is not late.
-        self.assertEqual(self.fill(), 16)
+    def fill(self, **clock):
+        """The size after some refills, as the clock says."""
         sizes = []
         for _ in range(8):
-            self.pop(until=0)
-            sizes.append(self.fill())
-        self.assertEqual(sizes, [32, 64, 128, 256, 512, 1000, 1000, 1000])
-        self.assertLessEqual(self.own.left, 1000)
+            with mock.patch.multiple(_client, **clock):
+                self.assertIsNone(run(self.own.fill()))
+            sizes.append(self.own.size)
+            while len(self.own.tickets) > self.own.size // 2:
+                self.assertFalse(self.own._is_hungry())
+                self.own.tickets.popleft()
+            self.assertTrue(self.own._is_hungry())
+        return sizes
 
-    def test_one_in_time_leaves_it_as_it_is(self):
-        self.fill()
-        for _ in range(8):
-            self.assertFalse(self.own.is_hungry())
-            self.pop(until=8)
-            self.assertTrue(self.own.is_hungry())
-            self.assertEqual(self.fill(), 16)
+    def test_tickets_that_go_soon_make_the_next_refill_larger(self):
+        sizes = self.fill(SOON=60.0)
+        self.assertEqual(sizes, [16, 32, 64, 128, 256, 512, 1000, 1000])
+        self.assertEqual(self.asked, [16, 24, 48, 96, 192, 384, 744, 500])
+
+    def test_others_leave_it_as_it_is(self):
+        self.assertEqual(self.fill(SOON=0.0), [16] * 8)
 
     def test_a_lull_halves_it(self):
         self.own.size = 1000
-        self.fill()
-        sizes = []
-        with mock.patch.object(_client, "LULL", -1.0):
-            for _ in range(7):
-                self.pop(until=self.own.size // 2)
-                sizes.append(self.fill())
-        self.assertEqual(sizes, [500, 250, 125, 62, 31, 16, 16])
+        self.assertEqual(self.fill(SOON=0.0, LULL=-1.0), [1000, 500, 250, 125, 62, 31, 16, 16])
 
 
 class Threads(unittest.TestCase):

@@ -62,7 +62,7 @@ class FailOver(Cases):
             client = self.client([first.url, second.url])
             self.assertEqual([client.next(), client.next()], [1, 1000])
         with self.subTest("and its next pause is short again"):
-            mine = getattr(client, "client", client)._own.servers.list[0]
+            mine = getattr(client, "client", client)._own.servers[0]
             mine.pause = 8.0
             client.next()
             self.assertEqual(mine.pause, _servers.PAUSE_MIN)
@@ -70,6 +70,10 @@ class FailOver(Cases):
 
 FailOverBlocking, FailOverAsyncio = with_both(FailOver)
 del FailOver
+
+
+def new_server():
+    return _servers.Server("http://tickr", 60, None, True)
 
 
 class Settings(unittest.TestCase):
@@ -87,6 +91,7 @@ class Settings(unittest.TestCase):
     def test_what_can_not_be_is_refused(self):
         for servers, settings in [
             ("http://tickr", {}),
+            ([], {}),
             (["http://tickr"] * 257, {}),
             (["http://tickr"], {"timeout": float("nan")}),
             (["http://tickr"], {"cache": -1}),
@@ -104,7 +109,7 @@ class Settings(unittest.TestCase):
             self.assertEqual((str(copy), vars(copy)), (str(error), vars(error)))
 
     def test_a_pause_doubles_within_a_bound(self):
-        server = _servers.Server("http://tickr", None)
+        server = new_server()
         pauses = []
         for _ in range(7):
             server.blame()
@@ -115,12 +120,11 @@ class Settings(unittest.TestCase):
         self.assertEqual(pauses, [1, 2, 4, 8, 16, 30, 30])
 
     def test_what_is_remembered_is_bounded(self):
-        server = _servers.Server("http://tickr", None)
+        server = new_server()
         for number in range(1, 1000):
-            server.admit(range(number, number + number, number), {})
-            server.admit(range(100 * number, 100 * number + 1), {})
+            server.admit(range(number, number + number, number), 0)
+            server.admit(range(100 * number, 100 * number + 1), 0)
         self.assertLessEqual(len(server.runs), 64)
-        self.assertEqual(server.runs.keys(), server.highest.keys())
         self.assertLessEqual(max(map(len, server.runs.values())), 32)
 
 
@@ -140,16 +144,47 @@ class Connections(unittest.TestCase):
                 seconds.append(within)
                 raise failure
 
-        server = _servers.Server("http://tickr", None)
+        server = new_server()
         failure = socket.timeout()
         with self.assertRaises(_servers.Failure):
-            run(_servers._connect(server, Waiting(), time.monotonic() + 60))
+            run(server._connect(Waiting(), time.monotonic() + 60))
         self.assertLess(seconds[0], 31)
         self.assertGreater(seconds[1], 31)
         # What is no failure of the server is passed on, and the socket closed.
         failure = KeyboardInterrupt()
         with self.assertRaises(KeyboardInterrupt):
-            run(_servers._connect(server, Waiting(), time.monotonic() + 60))
+            run(server._connect(Waiting(), time.monotonic() + 60))
+
+    def test_each_wait_has_what_is_left_of_the_time(self):
+        clock, seconds = [100.0], []
+        answers = [tickets(1, 1), *map(bytes, zip(tickets(2, 1))), b""]
+
+        class Waiting(Blocking):
+            async def resolve(self, host, port, within):
+                seconds.append(within)
+                clock[0] += 0.25
+                return [(socket.AF_INET, 1, 6, "", ("127.0.0.2", port))]
+
+            async def use(self, sock, method, argument, within):
+                seconds.append(within)
+                clock[0] += 0.5
+                return answers.pop(0) if method == "recv" else None
+
+        server = _servers.Server("http://tickr", 2.5, None, True)
+        self.addCleanup(server.disconnect)
+        with mock.patch("time.monotonic", lambda: clock[0]):
+            self.assertEqual(run(server.fetch(1, Waiting())), range(1, 2))
+            self.assertEqual(seconds, [2.5, 2.25, 1.75, 1.25])
+            seconds.clear()
+            with self.assertRaisesRegex(_servers.Failure, "did not answer in time"):
+                run(server.fetch(1, Waiting()))
+            self.assertEqual(seconds, [2.5, 2.0, 1.5, 1.0, 0.5])
+            # A new connection instead of an old one takes no more time than that.
+            answers[:] = [tickets(2, 1), b"", tickets(3, 1)]
+            run(server.fetch(1, Waiting()))
+            seconds.clear()
+            self.assertEqual(run(server.fetch(1, Waiting())), range(3, 4))
+            self.assertEqual(seconds, [2.5, 2.0, 1.5, 1.25, 0.75, 0.25])
 
     def together(self, count):
         """A server that answers when this many requests are there, and threads that wait for it."""
@@ -176,7 +211,7 @@ class Connections(unittest.TestCase):
             client.close()
             go_on.set()
             threads[0].join()
-            self.assertEqual(client._own.servers.list[0].idle, [])
+            self.assertEqual(client._own.servers[0].idle, [])
             self.assertTrue(server.left.wait(60))
 
     def test_a_request_that_outlives_its_client_makes_no_connection(self):

@@ -10,72 +10,78 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import Any, Iterable, Iterator, Optional
+from functools import partial
+from typing import Any, Iterable, Optional
 
-from ._servers import Refused, Servers, TickrError
+from ._servers import Refused, Server, TickrError, fetch
 from ._waiting import Asyncio, Blocking, run
 
-CACHE_MIN = 16
-LULL = 10.0
-RETRY_AFTER = 1.0
+SERVERS_MAX, CACHE_MIN, SOON, LULL, RETRY_AFTER = 256, 16, 0.1, 10.0, 1.0
 
 
 class _Own:
     """What a client consists of in one process: its servers, and the cache."""
 
-    def __init__(self, servers: Servers, most: int, waiting: Blocking) -> None:
-        self.pid = os.getpid()
-        self.servers, self.waiting, self.most = servers, waiting, most
-        # A refill begins while it is held, and takes it: in this thread, when there is no other.
-        self.lock = threading.RLock()
-        self.refill: Any = None
+    def __init__(self, servers: list[Server], most: int, waiting: Blocking) -> None:
+        self.pid, self.servers, self.waiting = os.getpid(), servers, waiting
+        self.tickets: deque[int] = deque()
         #: How many tickets to have; it follows the demand.
-        self.size = min(CACHE_MIN, most)
-        self.left = 0
-        self._runs: deque[Iterator[int]] = deque()
-        self._refills = 0
-        self._landed_at = self._again_at = 0.0
+        self.size, self._most = CACHE_MIN, most
+        # One refill at a time. It needs no lock: what it changes is its own, or changes at once.
+        self._lock = threading.RLock()
+        self.refill: Any = None
+        self._filled_at: Optional[float] = None
+        self._again_at = 0.0
 
-    def pop(self) -> Optional[int]:
-        while self._runs:
-            for ticket in self._runs[0]:
-                self.left -= 1
+    async def fetch(self, count: int) -> range:
+        return await fetch(self.servers, count, self.waiting)
+
+    async def next(self) -> int:
+        waited = False
+        while True:
+            with self._lock:
+                ticket = self.tickets.popleft() if self.tickets else None
+                begun = self._is_hungry()
+                if begun:
+                    self.refill = self.waiting.begin(self.fill())
+                refill = self.refill
+            if ticket is not None:
                 return ticket
-            self._runs.popleft()
-        return None
+            error = await self.waiting.outcome(refill)
+            # One that had begun before may have failed before a server came back.
+            if error and (begun or waited):
+                raise error
+            waited = True
 
-    def is_hungry(self) -> bool:
-        now = time.monotonic()
-        return not self.left or (self.left <= self.size // 2 and now >= self._again_at)
+    def _is_hungry(self) -> bool:
+        if self.refill and not self.waiting.is_over(self.refill):
+            return False
+        low = len(self.tickets) <= self.size // 2 and time.monotonic() >= self._again_at
+        return low or not self.tickets
 
     async def fill(self) -> Optional[Exception]:
-        while True:
-            with self.lock:
-                # After a lull, half of it will do.
-                if self._landed_at and time.monotonic() - self._landed_at > LULL:
-                    self.size = max(self.size // 2, min(CACHE_MIN, self.most))
-                self._landed_at = 0.0
-                self._refills += 1
-                count = max(self.size - self.left, 1)
-            try:
-                tickets = await self.servers.fetch(count, self.waiting)
-            except TickrError as error:
-                with self.lock:
-                    if isinstance(error, Refused) and count > 1:
-                        # The server issues fewer tickets at once.
-                        self.most = count // 2
-                        self.size = min(self.size, self.most)
-                        continue
-                    self._again_at = time.monotonic() + RETRY_AFTER
+        count = self._wanted()
+        try:
+            tickets = await self.fetch(count)
+        except TickrError as error:
+            if count == 1 or not isinstance(error, Refused):
                 return error
-            with self.lock:
-                # It came too late, or nearly so: the next one is larger.
-                if self._refills > 1 and self.left < (self.size + 3) // 4:
-                    self.size = min(2 * self.size, self.most)
-                self._landed_at, self._again_at = time.monotonic(), 0.0
-                self.left += count
-                self._runs.append(iter(tickets))
-            return None
+            # The server issues fewer tickets at once.
+            self._most = count // 2
+            return await self.fill()
+        self._filled_at, self._again_at = time.monotonic(), 0.0
+        self.tickets.extend(tickets)
+        return None
+
+    def _wanted(self) -> int:
+        """How many tickets to fetch: more when the last ones went soon, fewer after a lull."""
+        now = time.monotonic()
+        if self._filled_at is not None:
+            lasted = now - self._filled_at
+            self.size = self.size * 2 if lasted < SOON else self.size // (1 + (lasted > LULL))
+        self._filled_at, self._again_at = None, now + RETRY_AFTER
+        self.size = min(max(self.size, CACHE_MIN), self._most)
+        return max(self.size - len(self.tickets), 1)
 
 
 class _Base:
@@ -99,21 +105,25 @@ class _Base:
         check_order: refuse tickets that go backwards. False where several processes of one node
         share an address; repeated tickets are refused all the same.
         """
-        if isinstance(servers, str) or cache < 0:
-            raise ValueError("a client takes a list of servers, and a cache of 0 or more tickets")
-        self._settings = (list(servers), timeout, password, check_order)
+        urls = [] if isinstance(servers, str) else list(servers)
+        if not 1 <= len(urls) <= SERVERS_MAX or not timeout > 0 or cache < 0:
+            raise ValueError(
+                f"a client takes a list of 1 to {SERVERS_MAX} servers, a time-out above 0, and a "
+                "cache of 0 or more tickets"
+            )
+        self._make = [partial(Server, url, timeout, password, check_order) for url in urls]
         self._cache = cache
         self._closed = False
         self._start()
         _clients.add(self)
 
     def _start(self) -> None:
-        self._own = _Own(Servers(*self._settings), self._cache, self._waiting)
+        self._own = _Own([make() for make in self._make], self._cache, self._waiting)
 
     def _start_in_child(self) -> None:
         # The parent's connections end here without a word to the server. No lock is taken: a
         # thread that is not in this process may hold it.
-        for server in self._own.servers.list:
+        for server in self._own.servers:
             server.disconnect()
         self._start()
 
@@ -128,34 +138,18 @@ class _Base:
     async def _take(self, count: int) -> range:
         if count < 1:
             raise ValueError("a batch must have at least one ticket")
-        return await self._mine().servers.fetch(count, self._waiting)
+        return await self._mine().fetch(count)
 
     async def _next(self) -> int:
-        if not self._cache:
-            return (await self._take(1))[0]
-        own, waiting = self._mine(), self._waiting
-        failed = False
-        while True:
-            begun = False
-            with own.lock:
-                ticket = own.pop()
-                if own.is_hungry() and (own.refill is None or waiting.is_over(own.refill)):
-                    own.refill, begun = waiting.begin(own.fill), True
-                refill = own.refill
-            if ticket is not None:
-                return ticket
-            error = await waiting.outcome(refill)
-            # One that had begun before may have failed before a server came back.
-            if error and (begun or failed):
-                raise error
-            failed = failed or error is not None
+        return await self._mine().next() if self._cache else (await self._take(1))[0]
 
     def _close(self) -> None:
         self._closed = True
-        self._own.servers.close()
+        for server in self._own.servers:
+            server.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({[server.name for server in self._own.servers.list]})"
+        return f"{type(self).__name__}({[server.name for server in self._own.servers]})"
 
 
 class Client(_Base):

@@ -9,21 +9,17 @@ import re
 import socket
 import threading
 import time
-from collections import deque
-from typing import Any, Iterable, Optional
+from typing import Any, Optional
 
-from ._answer import Answer, Failure, left
-from ._waiting import TIMED_OUT, Blocking
+from ._answer import Answer, Failure, Stale, printable, tickets
+from ._waiting import Blocking
 
 PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
-IDLE_MAX, NODES_MAX, RUNS_MAX, ADDRESSES_MAX, SERVERS_MAX, PATH_MAX = 8, 64, 32, 8, 256, 107
+IDLE_MAX, NODES_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX = 8, 64, 32, 8, 107
 
-_URL = re.compile(
-    r"http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?"
-)
+_URL = re.compile(r"http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?")
 # The text is not repeated in errors: it may hold a password, which belongs in `password`.
 _USAGE = "invalid server URL: use http://HOST:PORT or unix:PATH, without user name and password"
-Marks = dict[tuple[int, int], int]
 
 
 class TickrError(Exception):
@@ -57,52 +53,131 @@ class Refused(TickrError):
 class Server:
     """A server, and how it has been doing."""
 
-    def __init__(self, url: str, password: Optional[str]) -> None:
-        self.name, self.path = url, url[5:] if url[:5] == "unix:" else ""
-        if self.path:
-            if len(os.fsencode(url)) > 5 + PATH_MAX or "\0" in url:
-                raise ValueError("invalid server URL: no Unix socket can have this path")
-        else:
-            match = _URL.fullmatch(url)
-            if not match or not 1 <= int(match[3] or 80) <= 65535:
-                raise ValueError(_USAGE)
-            self.host, self.port = match[1] or match[2], int(match[3] or 80)
-            host = f"[{ipaddress.IPv6Address(match[1])}]" if match[1] else self.host
-            self.name = f"http://{host}:{self.port}"
-        host = self.name[7:] if not self.path else "localhost"
-        self.head = f"Host: {host}\r\nAccept: application/json"
+    _closed = False
+
+    def __init__(
+        self, url: str, timeout: float, password: Optional[str], check_order: bool
+    ) -> None:
+        self._timeout, self._check_order = timeout, check_order
+        self._locate(url)
+        host = "localhost" if self._path else self.name[7:]
+        self._head = f"Host: {host}\r\nAccept: application/json\r\n"
         if password is not None:
             credentials = base64.b64encode(f"tickr:{password}".encode()).decode()
-            self.head += f"\r\nAuthorization: Basic {credentials}"
+            self._head += f"Authorization: Basic {credentials}\r\n"
+        self._lock = threading.Lock()
         self.idle: list[socket.socket] = []
         #: It is the last choice until then.
         self.paused_until, self.pause = 0.0, PAUSE_MIN
-        #: Of each node behind this address, told apart by increment and remainder: the highest
-        #: ticket, and the latest runs.
-        self.highest: Marks = {}
-        self.runs: dict[tuple[int, int], deque[range]] = {}
+        #: The latest runs of each node behind this address, numbered as they came.
+        self.runs: dict[tuple[int, int], list[tuple[range, int]]] = {}
+        self._admitted = 0
 
-    def admit(self, run: range, marks: Marks) -> None:
+    def _locate(self, url: str) -> None:
+        self.name, self._path = url, url[5:] if url[:5] == "unix:" else ""
+        if self._path:
+            if len(os.fsencode(self._path)) > PATH_MAX or "\0" in url:
+                raise ValueError("invalid server URL: no Unix socket can have this path")
+            return
+        match = _URL.fullmatch(url)
+        if not match or not 1 <= int(match[3] or 80) <= 65535:
+            raise ValueError(_USAGE)
+        self._host, self._port = match[1] or match[2], int(match[3] or 80)
+        host = f"[{ipaddress.IPv6Address(match[1])}]" if match[1] else self._host
+        self.name = f"http://{host}:{self._port}"
+
+    async def fetch(self, count: int, waiting: Blocking) -> range:
+        """A run of tickets. An old connection may have been closed meanwhile, or lead to a process
+        that is about to end while its successor has moved on: a new one is worth a try."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise RuntimeError("the client is closed")
+                idle = self.idle.pop() if self.idle else None
+                sent_at = self._admitted if self._check_order else 0
+            try:
+                sock = idle or await self._connect(waiting, deadline)
+                return await self._ask(sock, count, sent_at, waiting, deadline)
+            except Failure as failure:
+                with self._lock:
+                    self.disconnect()
+                    if not (idle and isinstance(failure, Stale)):
+                        self.blame()
+                        raise
+
+    async def _connect(self, waiting: Blocking, deadline: float) -> socket.socket:
+        """Tries the addresses of a host in the resolver's order; one that is silent leaves time
+        for the next."""
+        error: Exception = OSError("the host name has no address")
+        try:
+            addresses: list[tuple[int, Any]] = [(getattr(socket, "AF_UNIX", 0), self._path)]
+            if not self._path:
+                found = await waiting.resolve(self._host, self._port, left(deadline))
+                addresses = [(family, address) for family, *_, address in found[:ADDRESSES_MAX]]
+            while addresses:
+                family, address = addresses.pop(0)
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                try:
+                    seconds = left(deadline) / (len(addresses) + 1)
+                    await waiting.use(sock, "connect", address, seconds)
+                    return sock
+                except BaseException as failed:
+                    sock.close()
+                    if not isinstance(failed, OSError):
+                        raise
+                    error = failed
+        # A text that looks like a host name may be none (UnicodeError).
+        except (OSError, UnicodeError) as failed:
+            error = failed
+        raise _failure("can't be reached", error)
+
+    async def _ask(
+        self, sock: socket.socket, count: int, sent_at: int, waiting: Blocking, deadline: float
+    ) -> range:
+        request = f"GET /tickets/create/{count}?format=range HTTP/1.1\r\n{self._head}\r\n"
+        answer = Answer(lambda: waiting.use(sock, "recv", 4096, left(deadline)))
+        kept = False
+        try:
+            await waiting.use(sock, "sendall", request.encode(), left(deadline))
+            body = await answer.read()
+            if answer.status != 200:
+                detail = printable(str(body.get("detail", "")))
+                if answer.status == 400:
+                    raise Refused(self.name, detail)
+                raise Failure(f"responded {answer.status}" + (detail and f": {detail}"))
+            run = tickets(body, count)
+            with self._lock:
+                self.admit(run, sent_at)
+                self.paused_until, self.pause = 0.0, PAUSE_MIN
+                kept = answer.reusable and len(self.idle) < IDLE_MAX and not self._closed
+                self.idle += [sock] if kept else []
+            return run
+        except OSError as error:
+            raise _failure("closed the connection early", error) from None
+        finally:
+            if not kept:
+                sock.close()
+
+    def admit(self, run: range, sent_at: int) -> None:
         """Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not
-        above what its node had issued when the request was sent."""
+        above those that its node had issued when the request was sent. Nodes are told apart by
+        increment and remainder."""
         node = (run.step, run[0] % run.step)
-        runs = self.runs.get(node, deque(maxlen=RUNS_MAX))
-        issued = [old[-1] for old in runs if run[0] <= old[-1] and old[0] <= run[-1]]
-        issued += [marks[node]] if run[0] <= marks.get(node, -1) else []
-        if issued:
-            raise Failure(
-                f"issued {run[0]} after {issued[-1]}, and tickets must not go backwards: its "
-                "counter may have been set back, or several processes share this address",
-                stale=True,
-            )
-        if node not in self.runs and len(self.runs) == NODES_MAX:
-            oldest = next(iter(self.runs))
-            del self.runs[oldest], self.highest[oldest]
-        runs.append(run)
-        self.runs[node], self.highest[node] = runs, max(run[-1], self.highest.get(node, 0))
+        runs = self.runs.get(node, [])
+        for old, number in reversed(runs):
+            if run[0] <= old[-1] and (old[0] <= run[-1] or number <= sent_at):
+                raise Stale(
+                    f"issued {run[0]} after {old[-1]}, and tickets must not go backwards: its "
+                    "counter may have been set back, or several processes share this address"
+                )
+        self._admitted += 1
+        self.runs.pop(node, None)
+        self.runs[node] = [*runs[1 - RUNS_MAX :], (run, self._admitted)]
+        if len(self.runs) > NODES_MAX:
+            del self.runs[next(iter(self.runs))]
 
     def blame(self) -> None:
-        self.disconnect()
         now = time.monotonic()
         if self.paused_until <= now:
             self.paused_until, self.pause = now + self.pause, min(2 * self.pause, PAUSE_MAX)
@@ -111,120 +186,34 @@ class Server:
         while self.idle:
             self.idle.pop().close()
 
-
-class Servers:
-    def __init__(
-        self, urls: Iterable[str], timeout: float, password: Optional[str], check_order: bool
-    ) -> None:
-        self.list = [Server(url, password) for url in urls]
-        if not 1 <= len(self.list) <= SERVERS_MAX:
-            raise ValueError(f"a client takes 1 to {SERVERS_MAX} servers")
-        if not timeout > 0:
-            raise ValueError("the time-out must be greater than zero")
-        self._timeout, self._check_order = timeout, check_order
-        self._lock = threading.Lock()
-        self._closed = False
-
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            for server in self.list:
-                server.disconnect()
-
-    async def fetch(self, count: int, waiting: Blocking) -> range:
-        """Asks the servers, one after the other and each once, for one run of tickets: by
-        preference, but those that have failed lately come last."""
-        now = time.monotonic()
-        attempts = []
-        for server in sorted(self.list, key=lambda server: server.paused_until > now):
-            try:
-                return await self._ask(server, count, waiting)
-            except Failure as failure:
-                if failure.status == 400:
-                    raise Refused(server.name, failure.detail) from None
-                with self._lock:
-                    server.blame()
-                attempts.append((server.name, str(failure)))
-        raise Unavailable(attempts)
-
-    async def _ask(self, server: Server, count: int, waiting: Blocking) -> range:
-        deadline = time.monotonic() + self._timeout
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise RuntimeError("the client is closed")
-                idle = server.idle.pop() if server.idle else None
-                marks = server.highest.copy() if self._check_order else {}
-            sock = idle or await _connect(server, waiting, deadline)
-            keep = False
-            try:
-                answer = await _exchange(server, sock, count, waiting, deadline)
-                run = answer.run(count)
-                with self._lock:
-                    server.admit(run, marks)
-                    server.paused_until, server.pause = 0.0, PAUSE_MIN
-                    keep = answer.reusable and len(server.idle) < IDLE_MAX and not self._closed
-                    server.idle += [sock] if keep else []
-                return run
-            except Failure as failure:
-                # An old connection may have been closed meanwhile, or lead to a process that is
-                # about to end while its successor has moved on.
-                if not (idle and failure.stale):
-                    raise
-                with self._lock:
-                    server.disconnect()
-            finally:
-                if not keep:
-                    sock.close()
+            self.disconnect()
 
 
-async def _exchange(
-    server: Server, sock: socket.socket, count: int, waiting: Blocking, deadline: float
-) -> Answer:
-    request = f"GET /tickets/create/{count}?format=range HTTP/1.1\r\n{server.head}\r\n\r\n"
-    answer = Answer(sock, waiting, deadline)
-    try:
-        await waiting.use(sock, "sendall", request.encode(), left(deadline))
-        await answer.read()
-    except (Failure, OSError, *TIMED_OUT) as error:
-        # What became of the explanation matters less than the status.
-        if answer.status in (0, 200):
-            raise _failure(error, "closed the connection early", stale=True) from None
-    return answer
+async def fetch(servers: list[Server], count: int, waiting: Blocking) -> range:
+    """Asks the servers, one after the other and each once, for one run of tickets: by preference,
+    but those that have failed lately come last."""
+    now = time.monotonic()
+    attempts = []
+    for server in sorted(servers, key=lambda server: server.paused_until > now):
+        try:
+            return await server.fetch(count, waiting)
+        except Failure as failure:
+            attempts.append((server.name, str(failure)))
+    raise Unavailable(attempts)
 
 
-async def _connect(server: Server, waiting: Blocking, deadline: float) -> socket.socket:
-    """Tries the addresses of a host in the resolver's order; one that is silent leaves time for
-    the next."""
-    error: Exception = OSError("the host name has no address")
-    try:
-        addresses: list[tuple[int, Any]] = [(getattr(socket, "AF_UNIX", 0), server.path)]
-        if not server.path:
-            found = await waiting.resolve(server.host, server.port, left(deadline))
-            addresses = [(family, address) for family, *_, address in found[:ADDRESSES_MAX]]
-        for index, (family, address) in enumerate(addresses):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                if not server.path:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                seconds = left(deadline) / (len(addresses) - index)
-                await waiting.use(sock, "connect", address, seconds)
-                return sock
-            except (OSError, *TIMED_OUT) as failed:
-                sock.close()
-                error = failed
-            except BaseException:
-                sock.close()
-                raise
-    # A text that looks like a host name may be none (UnicodeError).
-    except (OSError, UnicodeError, *TIMED_OUT) as failed:
-        error = failed
-    raise _failure(error, "can't be reached")
+def left(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
 
 
-def _failure(error: Exception, what: str, stale: bool = False) -> Failure:
-    if isinstance(error, Failure):
-        return error
-    if isinstance(error, TIMED_OUT):
+def _failure(what: str, error: Exception) -> Failure:
+    # Two classes in Python 3.9.
+    if isinstance(error, (TimeoutError, socket.timeout)):
         return Failure("did not answer in time")
-    return Failure(f"{what} ({getattr(error, 'strerror', None) or error})", stale=stale)
+    return Stale(f"{what} ({getattr(error, 'strerror', None) or error})")

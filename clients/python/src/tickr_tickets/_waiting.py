@@ -9,12 +9,9 @@ import asyncio
 import concurrent.futures
 import socket
 import threading
-from typing import Any, Callable, Coroutine, Optional, TypeVar
+from typing import Any, Coroutine, TypeVar
 
 T = TypeVar("T")
-# Four classes in Python 3.9, one from 3.11 on.
-TIMED_OUT = (TimeoutError, socket.timeout, asyncio.TimeoutError, concurrent.futures.TimeoutError)
-Refill = Callable[[], Coroutine[Any, Any, Optional[Exception]]]
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -29,31 +26,27 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 class Blocking:
     async def resolve(self, host: str, port: int, seconds: float) -> Any:
+        async def look_up() -> Any:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
         # The resolver has time-outs of its own, longer than ours; a thread is left with them.
-        done = self._begin(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        return done.result(seconds)
+        found = self.begin(look_up())
+        if not concurrent.futures.wait([found], seconds).done:
+            raise TimeoutError
+        return found.result()
 
     async def use(self, sock: socket.socket, method: str, argument: Any, seconds: float) -> Any:
         """`connect`, `sendall` or `recv`, in time."""
         sock.settimeout(seconds)
         return getattr(sock, method)(argument)
 
-    def begin(self, refill: Refill) -> Any:
-        return self._begin(lambda: run(refill()))
-
-    def is_over(self, refill: Any) -> bool:
-        return bool(refill.done())
-
-    async def outcome(self, refill: Any) -> Any:
-        return refill.result()
-
-    def _begin(self, work: Callable[[], Any]) -> concurrent.futures.Future[Any]:
+    def begin(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Not an executor: that waits for its threads when the program ends."""
         done: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def do() -> None:
             try:
-                done.set_result(work())
+                done.set_result(run(work))
             except BaseException as error:
                 done.set_exception(error)
 
@@ -63,6 +56,12 @@ class Blocking:
             # No thread is to be had.
             do()
         return done
+
+    def is_over(self, refill: Any) -> bool:
+        return bool(refill.done())
+
+    async def outcome(self, refill: Any) -> Any:
+        return refill.result()
 
 
 class Asyncio(Blocking):
@@ -75,8 +74,8 @@ class Asyncio(Blocking):
         loop = asyncio.get_running_loop()
         return await _within(seconds, getattr(loop, f"sock_{method}")(sock, argument))
 
-    def begin(self, refill: Refill) -> Any:
-        return asyncio.get_running_loop().create_task(refill())
+    def begin(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.get_running_loop().create_task(work)
 
     def is_over(self, refill: Any) -> bool:
         # What a loop that has ended left undone stays undone.
@@ -85,7 +84,7 @@ class Asyncio(Blocking):
     async def outcome(self, refill: Any) -> Any:
         # Whoever is cancelled here does not cancel it for the others.
         await asyncio.wait({refill})
-        return None if refill.cancelled() else await super().outcome(refill)
+        return None if refill.cancelled() else refill.result()
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
