@@ -13,7 +13,9 @@ from typing import Any, Awaitable, Callable
 LENGTH_MAX, INTERIM_MAX, DETAIL_MAX, TICKET_MAX = 64 * 1024, 8, 200, 2**64 - 1
 
 _HEAD = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?((?:\r\n[!#-'*+.^-z|~\w-]+:[^\r\n]*)*)")
-_FRAMING = re.compile(rb"content-length:[ \t]*(\d{1,9})[ \t]*|transfer-encoding:[ \t]*chunked[ \t]*")
+# How long the body is, which exactly one field has to say.
+_FRAMES = re.compile(rb"\n(content-length:.*|transfer-encoding:.*)")
+_FRAMING = re.compile(rb"content-length:\s*(\d{1,9})\s*|transfer-encoding:\s*chunked\s*")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?")
 
 
@@ -51,7 +53,7 @@ class Answer:
 
     async def _read_head(self) -> re.Match[bytes]:
         for _ in range(INTERIM_MAX + 1):
-            head = _HEAD.fullmatch(await self._until(b"\r\n\r\n"))
+            head = _HEAD.fullmatch((await self._part(rb"(.*?)\r\n\r\n"))[1])
             if not head:
                 raise not_tickr("not an HTTP/1 response")
             # 101 is final: what follows it is another protocol.
@@ -60,63 +62,54 @@ class Answer:
         raise not_tickr("too many interim responses")
 
     async def _read_body(self, head: re.Match[bytes]) -> bytes:
-        fields = head[3].lower().split(b"\r\n")
-        framing = [field for field in fields if re.match(b"content-length:|transfer-encod", field)]
-        framed = _FRAMING.fullmatch(b"\n".join(framing))
-        if not framed or (head[1] == b"0" and not framed[1]):
+        fields = head[3].lower()
+        framing = _FRAMING.fullmatch(b"".join(_FRAMES.findall(fields)))
+        if not framing or (head[1] == b"0" and not framing[1]):
             raise not_tickr("it does not say how long its body is")
-        body = await (self._exactly(int(framed[1])) if framed[1] else self._chunks())
-        closes = head[1] == b"0" or any(re.match(rb"connection:.*\bclose\b", f) for f in fields)
+        length = framing[1] and rb"(.{%d})" % int(framing[1])
+        body: bytes = (await self._part(length))[1] if length else await self._chunks()
+        closes = head[1] == b"0" or re.search(rb"\nconnection:.*\bclose\b", fields)
         self.reusable = not closes and not self._buffer
         return body
 
     async def _chunks(self) -> bytes:
         body = b""
-        while chunk := _CHUNK.fullmatch(await self._until(b"\r\n")):
+        while chunk := _CHUNK.fullmatch((await self._part(rb"(.*?)\r\n"))[1]):
             size = int(chunk[1], 16)
             if not size:
                 # The trailer ends with an empty line; nothing in it is needed.
-                while await self._until(b"\r\n"):
+                while (await self._part(rb"(.*?)\r\n"))[1]:
                     pass
                 return body
-            body += await self._exactly(size)
-            if await self._exactly(2) != b"\r\n":
+            data, end = (await self._part(rb"(.{%d})(..)" % size)).groups()
+            body += data
+            if end != b"\r\n":
                 break
         raise not_tickr("a chunk of the body is malformed")
 
-    async def _until(self, end: bytes) -> bytes:
-        while end not in self._buffer:
-            await self._more()
-        part, _, self._buffer = self._buffer.partition(end)
+    async def _part(self, pattern: bytes) -> re.Match[bytes]:
+        """What comes next, as soon as all of it is there."""
+        while not (part := re.match(pattern, self._buffer, re.DOTALL)):
+            data = await self._receive()
+            if not data:
+                raise ConnectionError("end of stream")
+            self._buffer += data
+            self._received += len(data)
+            if self._received > LENGTH_MAX:
+                raise not_tickr("the response is too long")
+        self._buffer = self._buffer[part.end() :]
         return part
-
-    async def _exactly(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            await self._more()
-        part, self._buffer = self._buffer[:count], self._buffer[count:]
-        return part
-
-    async def _more(self) -> None:
-        data = await self._receive()
-        if not data:
-            raise ConnectionError("end of stream")
-        self._buffer += data
-        self._received += len(data)
-        if self._received > LENGTH_MAX:
-            raise not_tickr("the response is too long")
 
 
 def tickets(body: dict[str, Any], count: int) -> range:
     """The tickets in a body; nothing is believed that could not be so."""
-    first, increment, counted = (body.get(key) for key in ("first", "increment", "count"))
-    if (
-        type(first) is type(increment) is type(counted) is int
-        and first >= 0
-        and increment >= 1
-        and counted == count
-        and first + (count - 1) * increment <= TICKET_MAX
-    ):
-        return range(first, first + count * increment, increment)
+    numbers: list[Any] = [body.get(key) for key in ("first", "increment", "count")]
+    first, increment, counted = numbers
+    whole = all(type(number) is int for number in numbers)
+    if whole and first >= 0 and increment >= 1 and counted == count:
+        run = range(first, first + count * increment, increment)
+        if run[-1] <= TICKET_MAX:
+            return run
     raise not_tickr("the body is not the range asked for")
 
 

@@ -13,7 +13,8 @@ from collections import deque
 from functools import partial
 from typing import Any, Iterable, Optional
 
-from ._servers import Refused, Server, TickrError, fetch
+from ._answer import Failure
+from ._servers import Refused, Server, TickrError, Unavailable
 from ._waiting import Asyncio, Blocking, run
 
 SERVERS_MAX, CACHE_MIN, SOON, LULL, RETRY_AFTER = 256, 16, 0.1, 10.0, 1.0
@@ -34,7 +35,16 @@ class _Own:
         self._again_at = 0.0
 
     async def fetch(self, count: int) -> range:
-        return await fetch(self.servers, count, self.waiting)
+        """Asks the servers, one after the other and each once, for one run of tickets: by
+        preference, but those that have failed lately come last."""
+        now = time.monotonic()
+        attempts = []
+        for server in sorted(self.servers, key=lambda server: server.paused_until > now):
+            try:
+                return await server.fetch(count, self.waiting)
+            except Failure as failure:
+                attempts.append((server.name, str(failure)))
+        raise Unavailable(attempts)
 
     async def next(self) -> int:
         waited = False

@@ -96,41 +96,38 @@ class Server:
                     raise RuntimeError("the client is closed")
                 idle = self.idle.pop() if self.idle else None
                 sent_at = self._admitted if self._check_order else 0
+            what = "can't be reached"
             try:
                 sock = idle or await self._connect(waiting, deadline)
+                what = "closed the connection early"
                 return await self._ask(sock, count, sent_at, waiting, deadline)
-            except Failure as failure:
+            # A text that looks like a host name may be none (UnicodeError).
+            except (Failure, OSError, UnicodeError) as error:
+                failure = error if isinstance(error, Failure) else _explain(error, what)
                 with self._lock:
                     self.disconnect()
                     if not (idle and isinstance(failure, Stale)):
                         self.blame()
-                        raise
+                        raise failure from None
 
     async def _connect(self, waiting: Blocking, deadline: float) -> socket.socket:
         """Tries the addresses of a host in the resolver's order; one that is silent leaves time
         for the next."""
-        error: Exception = OSError("the host name has no address")
-        try:
-            addresses: list[tuple[int, Any]] = [(getattr(socket, "AF_UNIX", 0), self._path)]
-            if not self._path:
-                found = await waiting.resolve(self._host, self._port, left(deadline))
-                addresses = [(family, address) for family, *_, address in found[:ADDRESSES_MAX]]
-            while addresses:
-                family, address = addresses.pop(0)
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                try:
-                    seconds = left(deadline) / (len(addresses) + 1)
-                    await waiting.use(sock, "connect", address, seconds)
-                    return sock
-                except BaseException as failed:
-                    sock.close()
-                    if not isinstance(failed, OSError):
-                        raise
-                    error = failed
-        # A text that looks like a host name may be none (UnicodeError).
-        except (OSError, UnicodeError) as failed:
-            error = failed
-        raise _failure("can't be reached", error)
+        addresses: list[tuple[int, Any]] = [(getattr(socket, "AF_UNIX", 0), self._path)]
+        if not self._path:
+            found = await waiting.resolve(self._host, self._port, left(deadline))
+            addresses = [(family, address) for family, *_, address in found[:ADDRESSES_MAX]]
+        while True:
+            family, address = addresses.pop(0)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                seconds = left(deadline) / (len(addresses) + 1)
+                await waiting.use(sock, "connect", address, seconds)
+                return sock
+            except BaseException as error:
+                sock.close()
+                if not addresses or not isinstance(error, OSError):
+                    raise
 
     async def _ask(
         self, sock: socket.socket, count: int, sent_at: int, waiting: Blocking, deadline: float
@@ -153,8 +150,6 @@ class Server:
                 kept = answer.reusable and len(self.idle) < IDLE_MAX and not self._closed
                 self.idle += [sock] if kept else []
             return run
-        except OSError as error:
-            raise _failure("closed the connection early", error) from None
         finally:
             if not kept:
                 sock.close()
@@ -192,19 +187,6 @@ class Server:
             self.disconnect()
 
 
-async def fetch(servers: list[Server], count: int, waiting: Blocking) -> range:
-    """Asks the servers, one after the other and each once, for one run of tickets: by preference,
-    but those that have failed lately come last."""
-    now = time.monotonic()
-    attempts = []
-    for server in sorted(servers, key=lambda server: server.paused_until > now):
-        try:
-            return await server.fetch(count, waiting)
-        except Failure as failure:
-            attempts.append((server.name, str(failure)))
-    raise Unavailable(attempts)
-
-
 def left(deadline: float) -> float:
     seconds = deadline - time.monotonic()
     if seconds <= 0:
@@ -212,7 +194,7 @@ def left(deadline: float) -> float:
     return seconds
 
 
-def _failure(what: str, error: Exception) -> Failure:
+def _explain(error: Exception, what: str) -> Failure:
     # Two classes in Python 3.9.
     if isinstance(error, (TimeoutError, socket.timeout)):
         return Failure("did not answer in time")

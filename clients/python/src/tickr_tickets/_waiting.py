@@ -9,7 +9,7 @@ import asyncio
 import concurrent.futures
 import socket
 import threading
-from typing import Any, Coroutine, TypeVar
+from typing import Any, Coroutine, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -19,8 +19,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        result: T = stop.value
-        return result
+        return cast(T, stop.value)
     raise AssertionError("it waits for a loop")
 
 
@@ -92,11 +91,11 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise TimeoutError
-        return task.result()
     finally:
         # The loop has to be done with a socket before that is closed.
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+    if task.cancelled():
+        raise TimeoutError
+    return task.result()
