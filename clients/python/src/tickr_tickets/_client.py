@@ -10,7 +10,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from functools import partial
 from typing import Any, Iterable, Optional
 
 from ._answer import Failure
@@ -23,20 +22,21 @@ SERVERS_MAX, CACHE_MIN, SOON, LULL, RETRY_AFTER = 256, 16, 0.1, 10.0, 1.0
 class _Own:
     """What a client consists of in one process: its servers, and the cache."""
 
-    def __init__(self, servers: list[Server], most: int, waiting: Blocking) -> None:
-        self.pid, self.servers, self.waiting = os.getpid(), servers, waiting
+    def __init__(self, servers: Iterable[Server], most: int, waiting: Blocking) -> None:
+        self.pid, self.servers, self.waiting = os.getpid(), list(servers), waiting
         self.tickets: deque[int] = deque()
         #: How many tickets to have; it follows the demand.
         self.size, self._most = CACHE_MIN, most
         # One refill at a time. It needs no lock: what it changes is its own, or changes at once.
         self._lock = threading.RLock()
         self.refill: Any = None
-        self._filled_at: Optional[float] = None
-        self._again_at = 0.0
+        self._filled_at = self._again_at = 0.0
 
     async def fetch(self, count: int) -> range:
         """Asks the servers, one after the other and each once, for one run of tickets: by
         preference, but those that have failed lately come last."""
+        if count < 1:
+            raise ValueError("a batch must have at least one ticket")
         now = time.monotonic()
         attempts = []
         for server in sorted(self.servers, key=lambda server: server.paused_until > now):
@@ -47,6 +47,8 @@ class _Own:
         raise Unavailable(attempts)
 
     async def next(self) -> int:
+        if not self._most:
+            return (await self.fetch(1))[0]
         waited = False
         while True:
             with self._lock:
@@ -86,10 +88,10 @@ class _Own:
     def _wanted(self) -> int:
         """How many tickets to fetch: more when the last ones went soon, fewer after a lull."""
         now = time.monotonic()
-        if self._filled_at is not None:
+        if self._filled_at:
             lasted = now - self._filled_at
             self.size = self.size * 2 if lasted < SOON else self.size // (1 + (lasted > LULL))
-        self._filled_at, self._again_at = None, now + RETRY_AFTER
+        self._filled_at, self._again_at = 0.0, now + RETRY_AFTER
         self.size = min(max(self.size, CACHE_MIN), self._most)
         return max(self.size - len(self.tickets), 1)
 
@@ -121,21 +123,20 @@ class _Base:
                 f"a client takes a list of 1 to {SERVERS_MAX} servers, a time-out above 0, and a "
                 "cache of 0 or more tickets"
             )
-        self._make = [partial(Server, url, timeout, password, check_order) for url in urls]
-        self._cache = cache
-        self._closed = False
-        self._start()
-        _clients.add(self)
 
-    def _start(self) -> None:
-        self._own = _Own([make() for make in self._make], self._cache, self._waiting)
+        def make() -> _Own:
+            made = (Server(url, timeout, password, check_order) for url in urls)
+            return _Own(made, cache, self._waiting)
+
+        self._make, self._own, self._closed = make, make(), False
+        _clients.add(self)
 
     def _start_in_child(self) -> None:
         # The parent's connections end here without a word to the server. No lock is taken: a
         # thread that is not in this process may hold it.
         for server in self._own.servers:
             server.disconnect()
-        self._start()
+        self._own = self._make()
 
     def _mine(self) -> _Own:
         if self._closed:
@@ -144,14 +145,6 @@ class _Base:
         if self._own.pid != os.getpid():
             self._start_in_child()
         return self._own
-
-    async def _take(self, count: int) -> range:
-        if count < 1:
-            raise ValueError("a batch must have at least one ticket")
-        return await self._mine().fetch(count)
-
-    async def _next(self) -> int:
-        return await self._mine().next() if self._cache else (await self._take(1))[0]
 
     def _close(self) -> None:
         self._closed = True
@@ -169,11 +162,11 @@ class Client(_Base):
 
     def next(self) -> int:
         """A ticket that nobody else gets."""
-        return run(self._next())
+        return run(self._mine().next())
 
     def take(self, count: int) -> range:
         """This many tickets as one run, straight from a server; at most its TICKR_MAX_BATCH."""
-        return run(self._take(count))
+        return run(self._mine().fetch(count))
 
     def close(self) -> None:
         """Closes the connections; what is left of the cache is never issued."""
@@ -193,11 +186,11 @@ class AsyncClient(_Base):
 
     async def next(self) -> int:
         """A ticket that nobody else gets."""
-        return await self._next()
+        return await self._mine().next()
 
     async def take(self, count: int) -> range:
         """This many tickets as one run, straight from a server; at most its TICKR_MAX_BATCH."""
-        return await self._take(count)
+        return await self._mine().fetch(count)
 
     async def close(self) -> None:
         """Closes the connections; what is left of the cache is never issued."""
