@@ -17,9 +17,11 @@ from ._waiting import Blocking
 PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
 IDLE_MAX, NODES_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX = 8, 64, 32, 8, 107
 
-_URL = re.compile(r"http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?")
+_URL = re.compile(
+    r"unix:([^\0]+)|http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?"
+)
 # The text is not repeated in errors: it may hold a password, which belongs in `password`.
-_USAGE = "invalid server URL: use http://HOST:PORT or unix:PATH, without user name and password"
+_USAGE = "invalid server URL: use http://HOST:PORT, without a user, or unix:PATH, 107 bytes at most"
 
 
 class TickrError(Exception):
@@ -59,8 +61,14 @@ class Server:
         self, url: str, timeout: float, password: Optional[str], check_order: bool
     ) -> None:
         self._timeout, self._check_order = timeout, check_order
-        self._locate(url)
-        host = "localhost" if self._path else self.name[7:]
+        match = _URL.fullmatch(url)
+        port = int(match[4] or 80) if match else 0
+        if not match or not 1 <= port <= 65535 or len(os.fsencode(match[1] or "")) > PATH_MAX:
+            raise ValueError(_USAGE)
+        self._path, self._host, self._port = match[1], match[2] or match[3], port
+        host = f"[{ipaddress.IPv6Address(match[2])}]" if match[2] else self._host
+        self.name = url if self._path else f"http://{host}:{port}"
+        host = "localhost" if self._path else f"{host}:{port}"
         self._head = f"Host: {host}\r\nAccept: application/json\r\n"
         if password is not None:
             credentials = base64.b64encode(f"tickr:{password}".encode()).decode()
@@ -72,19 +80,6 @@ class Server:
         #: The latest runs of each node behind this address, numbered as they came.
         self.runs: dict[tuple[int, int], list[tuple[range, int]]] = {}
         self._admitted = 0
-
-    def _locate(self, url: str) -> None:
-        self.name, self._path = url, url[5:] if url[:5] == "unix:" else ""
-        if self._path:
-            if len(os.fsencode(self._path)) > PATH_MAX or "\0" in url:
-                raise ValueError("invalid server URL: no Unix socket can have this path")
-            return
-        match = _URL.fullmatch(url)
-        if not match or not 1 <= int(match[3] or 80) <= 65535:
-            raise ValueError(_USAGE)
-        self._host, self._port = match[1] or match[2], int(match[3] or 80)
-        host = f"[{ipaddress.IPv6Address(match[1])}]" if match[1] else self._host
-        self.name = f"http://{host}:{self._port}"
 
     async def fetch(self, count: int, waiting: Blocking) -> range:
         """A run of tickets. An old connection may have been closed meanwhile, or lead to a process
