@@ -111,7 +111,7 @@ class _Base:
         """A client of these servers, the preferred one first: `http://HOST:PORT` or `unix:PATH`.
 
         timeout: seconds that one server may take to respond, including connecting.
-        password: the servers' TICKR_HTTP_AUTH_PASSWORD, where the URL has none.
+        password: the servers' TICKR_HTTP_AUTH_PASSWORD, which no URL may contain.
         cache: how many tickets `next` may have in stock; a crash wastes them. 0 asks a server for
         each ticket.
         check_order: refuse tickets that go backwards. False where several processes of one node

@@ -108,20 +108,19 @@ class Server:
     async def _connect(self, waiting: Blocking, deadline: float) -> socket.socket:
         """Tries the addresses of a host in the resolver's order; one that is silent leaves time
         for the next."""
-        addresses: list[tuple[int, Any]] = [(getattr(socket, "AF_UNIX", 0), self._path)]
+        found: list[Any] = [(getattr(socket, "AF_UNIX", 0), self._path)]
         if not self._path:
             found = await waiting.resolve(self._host, self._port, left(deadline))
-            addresses = [(family, address) for family, *_, address in found[:ADDRESSES_MAX]]
+        found = found[:ADDRESSES_MAX]
         while True:
-            family, address = addresses.pop(0)
+            family, *_, address = found.pop(0)
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
-                seconds = left(deadline) / (len(addresses) + 1)
-                await waiting.use(sock, "connect", address, seconds)
+                await waiting.use(sock, "connect", address, left(deadline) / (len(found) + 1))
                 return sock
             except BaseException as error:
                 sock.close()
-                if not addresses or not isinstance(error, OSError):
+                if not found or not isinstance(error, OSError):
                     raise
 
     async def _ask(

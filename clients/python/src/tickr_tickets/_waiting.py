@@ -65,13 +65,26 @@ class Blocking:
 
 class Asyncio(Blocking):
     async def resolve(self, host: str, port: int, seconds: float) -> Any:
-        loop = asyncio.get_running_loop()
-        return await _within(seconds, loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return await self._within(seconds, "getaddrinfo", host, port, type=socket.SOCK_STREAM)
 
     async def use(self, sock: socket.socket, method: str, argument: Any, seconds: float) -> Any:
         sock.setblocking(False)
-        loop = asyncio.get_running_loop()
-        return await _within(seconds, getattr(loop, f"sock_{method}")(sock, argument))
+        return await self._within(seconds, f"sock_{method}", sock, argument)
+
+    async def _within(self, seconds: float, method: str, *arguments: Any, **more: Any) -> Any:
+        """Not `asyncio.wait_for`, which loses a cancellation before Python 3.12."""
+        work = getattr(asyncio.get_running_loop(), method)(*arguments, **more)
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            # The loop has to be done with a socket before that is closed.
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if task.cancelled():
+            raise TimeoutError
+        return task.result()
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.get_running_loop().create_task(work)
@@ -84,18 +97,3 @@ class Asyncio(Blocking):
         # Whoever is cancelled here does not cancel it for the others.
         await asyncio.wait({refill})
         return None if refill.cancelled() else refill.result()
-
-
-async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Not `asyncio.wait_for`, which loses a cancellation before Python 3.12."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-    finally:
-        # The loop has to be done with a socket before that is closed.
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-    if task.cancelled():
-        raise TimeoutError
-    return task.result()
