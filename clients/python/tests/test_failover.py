@@ -29,6 +29,17 @@ class FailOver(Cases):
             stop.set()
             client.close()
 
+    def test_what_only_looks_like_a_name_is_passed_over(self):
+        good = self.server(Good(7))
+        self.assertEqual(self.client(["http://a..b", good.url]).next(), 7)
+
+    def test_chunks_are_not_believed_of_http_1_0(self):
+        chunks = b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        body = tickets(1, 1).partition(b"\r\n\r\n")[2]
+        chunks += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        bad, good = self.server(Faulty(chunks)), self.server(Good(7))
+        self.assertEqual(self.client([bad.url, good.url]).next(), 7)
+
     def test_every_address_of_a_name_is_tried(self):
         good = self.server(Good(7))
         port = int(good.url.rpartition(":")[2])
