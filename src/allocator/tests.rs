@@ -11,6 +11,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::moment::{Moment, Next};
 use crate::ticket::{Numbering, Run};
 
+mod told;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LEASE: Duration = Duration::from_secs(10);
