@@ -48,14 +48,12 @@ impl Window {
         now: Moment,
     ) -> Option<Moment> {
         let enough = self.crowd - self.crowd / LEFT_BEHIND;
-        let may = waiting < enough
-            && self
-                .landed
-                .is_some_and(|landed| now < landed + latency * LATENCIES_MAX);
+        let end = self.landed.map(|landed| landed + latency * LATENCIES_MAX);
+        let end = end.filter(|end| waiting < enough && now < *end);
         let held = match self.held {
-            Some((until, _)) if may && until > now => self.held,
+            Some((until, _)) if end.is_some() && until > now => self.held,
             Some((_, before)) if waiting <= before => None,
-            _ => may.then_some((now + PAUSE_MAX, waiting)),
+            _ => end.map(|end| (end.min(now + PAUSE_MAX), waiting)),
         };
         self.held = held;
         held.map(|(until, _)| until)
@@ -83,7 +81,7 @@ mod tests {
     fn a_crowd_that_was_just_served_is_waited_for_but_for_the_last_of_it() {
         assert_eq!(landed().holds_until(17, LATENCY, at(0)), Some(at(100)));
         assert_eq!(landed().holds_until(18, LATENCY, at(0)), None);
-        assert_eq!(landed().holds_until(1, LATENCY, at(2999)), Some(at(3099)));
+        assert_eq!(landed().holds_until(1, LATENCY, at(2999)), Some(at(3000)));
         assert_eq!(landed().holds_until(1, LATENCY, at(3000)), None);
         assert_eq!(Window::default().holds_until(0, LATENCY, at(0)), None);
     }
@@ -107,7 +105,7 @@ mod tests {
     fn it_ends_with_its_bound_in_the_middle_of_an_interval() {
         let latency = Duration::from_micros(10);
         let mut window = landed();
-        assert_eq!(window.holds_until(5, latency, at(0)), Some(at(100)));
+        assert_eq!(window.holds_until(5, latency, at(0)), Some(at(30)));
         assert_eq!(window.holds_until(5, latency, at(40)), None);
     }
 
