@@ -36,8 +36,12 @@ pub fn who_knows(before: &Server, row: &Row, clean: [Option<Moment>; 4], now: Mo
     let nanos = now.as_nanos();
     let ago = nanos.saturating_sub(HEARTBEAT_KNOWN.as_nanos() as u64);
     let then = before.row_at(Moment::from_nanos(ago));
-    let (epoch, id) = (then.epoch, then.id);
-    let lost = row.is_behind(&Memory { epoch, id });
+    // The epoch of a row that an old program has replaced is nobody's.
+    let epoch = match then.owner {
+        Owned::Nobody => row.epoch,
+        _ => then.epoch,
+    };
+    let lost = row.is_behind(&Memory { epoch, id: then.id });
     clean.map(|since| lost && since.is_some_and(|since| since + CLEAN <= now))
 }
 
