@@ -21,7 +21,6 @@ use tickr::database::{Failover, Host, Secret, Settings, Tls};
 use tickr::fault::{Fault, FaultKind};
 use tickr::ticket::{Block, Numbering};
 
-use crate::dialect;
 use crate::harness::wait_until;
 use crate::support::{options, scratch, start};
 
@@ -1114,15 +1113,7 @@ fn a_worker_that_hangs_is_replaced_and_its_connection_is_ended() {
 fn a_connection_that_cannot_be_ended_is_waited_for_with_a_bound_and_named() {
     const SAMPLE: u128 = 50_000;
     let server = Server::shared();
-    let is_mysql = dialect::is_mysql(&mut server.admin()).unwrap();
-    let derive = |rounds: u128| match is_mysql {
-        false => format!("DO ENCRYPT('x', '$6$rounds={rounds}$tickr')"),
-        // MySQL has a bound for one key, and none for how many are derived.
-        true => {
-            let key = "AES_ENCRYPT('x', 'x', '', 'pbkdf2_hmac', 'tickr', '1000')";
-            format!("DO {}", vec![key; (rounds / 1000) as usize].join(", "))
-        }
-    };
+    let derive = |rounds: u128| format!("DO ENCRYPT('x', '$6$rounds={rounds}$tickr')");
     let settings = server.created();
     let plain = server.plain_user(&settings, "SELECT, UPDATE");
     let options = OptsBuilder::new()
@@ -1144,7 +1135,7 @@ fn a_connection_that_cannot_be_ended_is_waited_for_with_a_bound_and_named() {
     let working = thread::spawn(move || stuck.query_drop(statement));
     let mut admin = server.admin();
     let at_work = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
-         WHERE ID = ? AND INFO LIKE 'DO %ENCRYPT%'";
+         WHERE ID = ? AND INFO LIKE 'DO ENCRYPT%'";
     let is_there = |admin: &mut Conn| admin.exec_first(at_work, (connection,)).unwrap();
     while is_there(&mut admin) == Some(0_u64) {
         thread::sleep(Duration::from_millis(5));
