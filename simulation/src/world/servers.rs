@@ -116,6 +116,11 @@ impl World<'_> {
             return Ok(());
         }
         self.record.counts.count("database: rejoined");
+        let own = &self.servers[server];
+        if !own.read_only && !own.fenced {
+            // What it committed as an old primary is in no row from here on.
+            self.forgotten_high = self.forgotten_high.max(own.row.id);
+        }
         let log = self.servers[primary].log.clone();
         let lag = self.tape.pick(&[0usize, 1, 5]);
         let length = log.len().saturating_sub(lag).max(1);
