@@ -138,6 +138,11 @@ impl Database {
         done.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
+    /// Whether its server is MySQL, and not MariaDB.
+    pub(crate) fn is_mysql(&self) -> bool {
+        dialect::is_mysql(&mut self.admin()).expect("it has a version")
+    }
+
     /// Makes semi-synchronous replication available.
     pub(crate) fn load_semi_sync(&self) {
         dialect::load_semi_sync(&mut self.admin()).expect("the server has it");
