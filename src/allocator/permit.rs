@@ -77,7 +77,7 @@ pub(super) struct Permit {
     lease: Duration,
     /// When the question was asked that was last answered so.
     confirmed: Option<Moment>,
-    /// Questions from before this say nothing: a later one found the row closed, or unfit.
+    /// Questions from before this say nothing: by then the row was found closed, or unfit.
     closed: Moment,
 }
 
@@ -124,7 +124,7 @@ impl Permit {
                 epoch: view.epoch,
                 id: view.id,
             };
-            return self.close(behind, issued, now);
+            return self.close(behind, now);
         }
         if self.memory.is_ahead_of(view.epoch, view.id) || self.is_outdated(issued) {
             // It was read before what is known by now.
@@ -135,7 +135,7 @@ impl Permit {
         self.close_due = false;
         self.lease = view.lease;
         match closing(view) {
-            Some(why) => self.close(why, issued, now),
+            Some(why) => self.close(why, now),
             None => {
                 self.confirm(issued);
                 let was_open = std::mem::replace(&mut self.state, State::Open) == State::Open;
@@ -172,7 +172,7 @@ impl Permit {
             epoch: self.memory.epoch,
             id,
         };
-        self.close(behind, now, now)
+        self.close(behind, now)
     }
 
     /// What is stored can't be served from, as a job found that was issued at `issued`.
@@ -182,7 +182,6 @@ impl Permit {
         }
         let misfit = State::Misfit(fault);
         self.confirmed = None;
-        // Another job that is in flight may have looked before what was found was there.
         self.closed = now;
         match std::mem::replace(&mut self.state, misfit) == self.state {
             true => Change::None,
@@ -190,8 +189,8 @@ impl Permit {
         }
     }
 
-    /// Whether a job that was issued at `issued` says nothing of the row: a later one found it
-    /// closed, or unfit.
+    /// Whether a job that was issued at `issued` says nothing of the row: it was found closed, or
+    /// unfit, while the job was in flight or later.
     pub(super) fn is_outdated(&self, issued: Moment) -> bool {
         issued < self.closed
     }
@@ -213,8 +212,9 @@ impl Permit {
         self.confirmed = self.confirmed.max(Some(issued));
     }
 
-    fn close(&mut self, why: Closing, issued: Moment, now: Moment) -> Change {
-        self.closed = self.closed.max(issued);
+    fn close(&mut self, why: Closing, now: Moment) -> Change {
+        // Another job that is in flight may have looked before it was closed.
+        self.closed = now;
         let since = match &self.state {
             State::Closed(closed) => closed.since,
             _ => now,
@@ -343,8 +343,11 @@ mod tests {
         permit.observe(&owned(Owner::Closed), memory(100), at(5), at(6));
         let late = permit.observe(&row(100), memory(100), at(4), at(7));
         assert_eq!((late, permit.epoch()), (Change::None, None));
+        // Asked for later, and read before all the same, it may be.
+        let early = permit.observe(&row(100), memory(100), at(5), at(7));
+        assert_eq!((early, permit.epoch()), (Change::None, None));
         // At the very moment is not before.
-        let same = permit.observe(&row(100), memory(100), at(5), at(7));
+        let same = permit.observe(&row(100), memory(100), at(6), at(7));
         assert_eq!((same, permit.epoch()), (Change::Opened, Some(FIRST)));
     }
 

@@ -205,6 +205,7 @@ impl Net {
             from = to + 1;
         }
         desk.high = desk.high.max(last);
+        desk.gave = Some(desk.turns);
         // What follows in a pipeline comes later, whenever that was read.
         for pending in &mut self.sockets[at].pending {
             pending.floor = pending.floor.max(last);

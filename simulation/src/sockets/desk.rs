@@ -39,6 +39,8 @@ pub struct Desk {
     pub jobs: Vec<Job>,
     pub did: u32,
     pub turns: u64,
+    /// The turn in which tickets were last given.
+    pub gave: Option<u64>,
     /// The last state that `/status` showed a steady client, and in which turn.
     pub said: Option<(u64, String, Option<String>)>,
     /// What the probes of this moment have said.
@@ -67,6 +69,7 @@ impl Desk {
             jobs: Vec::new(),
             did: 0,
             turns: 0,
+            gave: None,
             said: None,
             probed: Vec::new(),
         }
