@@ -103,7 +103,10 @@ fn a_node_sleeps_while_its_database_hangs() {
     let tickr = Tickr::serve_with(&database, &settings);
     for_both(|kind| {
         let mut clients: Vec<Client> = (0..8).map(|_| tickr.connect(kind)).collect();
+        let mut first = tickr.connect(kind);
         database.server().pause().expect("the server is paused");
+        // What the server said before may still be on its way.
+        wait_until("no status is told", || first.ask(STATUS).status == 503);
         for (index, client) in clients.iter_mut().enumerate() {
             let path = ["/tickets/create", "/status"][index % 2];
             client.send(get(path));
