@@ -8,29 +8,31 @@
 //! gone out, so that the database works while answers leave. No client can hold the loop: reads,
 //! accepts and large arrays are taken in pieces.
 
+mod answers;
 mod clients;
 mod io;
 mod journal;
+mod listeners;
 
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 pub use self::io::{Change, ConnectionId, Interest, Io, Ready};
+pub use self::listeners::ListenerOptions;
 
-use self::clients::{Client, Clients, queue};
+use self::clients::{Clients, queue};
 use self::journal::Journal;
-use crate::allocator::{Allocator, Answer, Ask, Completion, Refusal, RequestId, Verdict};
-use crate::api::pages::{self, State};
+use self::listeners::Listener;
+use crate::allocator::{Allocator, Verdict};
 use crate::api::problems;
-use crate::api::routes::{self, Endpoint, Route, RouteError, Rules};
+use crate::api::routes::{Endpoint, Route, RouteError, Rules};
 use crate::counter::{Memory, Outcome};
 use crate::fault::Fault;
-use crate::http::array::Body;
-use crate::http::connection::{End, Expiry, Memo, Output, Rejected, Step};
+use crate::http::connection::{End, Expiry, Memo, Output, Rejected};
 use crate::http::response::{HeadCache, Page, Response};
 use crate::limits;
-use crate::metrics::{HttpMetrics, ListenerScrape, Scrape};
+use crate::metrics::HttpMetrics;
 use crate::moment::{Moment, Next};
 use crate::ticket::Numbering;
 
@@ -50,15 +52,6 @@ pub struct Options {
     pub shutdown_timeout: Duration,
     /// The sockets that accept clients, by their index.
     pub listeners: Vec<ListenerOptions>,
-}
-
-/// A socket that accepts clients.
-#[derive(Clone, Debug)]
-pub struct ListenerOptions {
-    /// Where it listens.
-    pub address: String,
-    /// It stays open when this process ends: whoever waits there is served by the next one.
-    pub outlives: bool,
 }
 
 /// The state of the server.
@@ -88,16 +81,6 @@ pub struct Node {
     unavailable: Option<Response>,
     swept_at: Moment,
     draining: Option<Draining>,
-}
-
-/// A listener, and what is counted of it.
-#[derive(Debug)]
-struct Listener {
-    options: ListenerOptions,
-    /// Clients may wait.
-    ready: bool,
-    accepted: u64,
-    open: u64,
 }
 
 /// The node has been asked to stop.
@@ -299,102 +282,6 @@ impl Node {
         }
     }
 
-    fn accept(&mut self, io: &mut dyn Io, now: Moment) {
-        if self.accept_again_at.is_some_and(|at| at > now) {
-            return;
-        }
-        self.accept_again_at = None;
-        for index in 0..self.listeners.len() {
-            let mut accepted = 0;
-            while self.listeners[index].ready {
-                if self.draining.is_none() && accepted == limits::ACCEPTS_PER_TURN_MAX {
-                    break;
-                }
-                accepted += 1;
-                let most = self.connections_max + limits::CONNECTIONS_OVER_MAX;
-                if self.draining.is_some() && self.clients.len() >= most {
-                    self.close_oldest_idle(io, now);
-                }
-                if self.draining.is_some() && self.clients.len() >= most {
-                    // Whoever waits gets an answer once there is room.
-                    self.accept_again_at = Some(now + limits::ACCEPT_PAUSE);
-                    return;
-                }
-                let id = self.clients.next_id();
-                match io.accept(index, id) {
-                    Ok(()) => self.on_accepted(io, index, id, now),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        self.listeners[index].ready = false;
-                        self.journal.on_accepted_all();
-                    }
-                    Err(error) if is_about_one_client(&error) => {}
-                    Err(error) => {
-                        self.journal.on_accept_failed(&error);
-                        // Without clients, nobody will leave and so give up what is short.
-                        let hopeless = |draining: Draining| {
-                            self.clients.is_empty() && draining.since + limits::LEAVING_GRACE <= now
-                        };
-                        if self.draining.is_some_and(hopeless) {
-                            self.listeners[index].ready = false;
-                            continue;
-                        }
-                        self.accept_again_at = Some(now + limits::ACCEPT_PAUSE);
-                        return;
-                    }
-                }
-            }
-        }
-        if let Some(draining) = self.draining.as_mut().filter(|draining| draining.accepting) {
-            draining.accepting = false;
-            io.stop_listening();
-            // Whoever reads this may rely on it: from here on, connections are refused.
-            log::info!("stopping: {} connections are open", self.clients.len());
-        }
-    }
-
-    fn on_accepted(&mut self, io: &mut dyn Io, listener: usize, id: ConnectionId, now: Moment) {
-        self.clients.insert(Client::new(listener, now));
-        self.listeners[listener].accepted += 1;
-        self.listeners[listener].open += 1;
-        if self.clients.len() > self.connections_max {
-            self.close_oldest_idle(io, now);
-        }
-        if self.clients.len() > self.connections_max + limits::CONNECTIONS_OVER_MAX {
-            return self.close(io, id, now);
-        }
-        if let Err(error) = io.watch(id, Interest::Read) {
-            log::error!("cannot register a connection with epoll; closing it: {error}");
-            return self.close(io, id, now);
-        }
-        let spare = self.clients.len() > self.connections_max;
-        if let Some(client) = self.clients.get_mut(id) {
-            client.spare = spare;
-        }
-        self.serve(io, id, now);
-    }
-
-    /// Makes room for new clients: a share of the idle connections goes, the oldest first.
-    fn close_oldest_idle(&mut self, io: &mut dyn Io, now: Moment) {
-        let mut idle: Vec<(Moment, ConnectionId)> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.connection.is_idle())
-            .map(|(id, client)| (client.connection.idle_since(), id))
-            // Who came in this turn may not have been read from yet.
-            .filter(|(since, _)| *since < now)
-            .collect();
-        let share = (idle.len() / limits::IDLE_CLOSED_SHARE)
-            .max(1)
-            .min(idle.len());
-        if share == 0 {
-            return;
-        }
-        idle.select_nth_unstable(share - 1);
-        for (_, id) in &idle[..share] {
-            self.close(io, *id, now);
-        }
-    }
-
     /// Reads what a client has sent, within its share of this turn, and answers it.
     fn serve(&mut self, io: &mut dyn Io, id: ConnectionId, now: Moment) {
         let Some(client) = self.clients.get_mut(id) else {
@@ -431,140 +318,6 @@ impl Node {
         }
         self.complete(now);
         self.write(io, id, now);
-    }
-
-    /// Makes calls of what a client has sent, and answers those that need nobody else.
-    fn take_calls(&mut self, id: ConnectionId, now: Moment) {
-        let Node {
-            allocator,
-            numbering,
-            rules,
-            clients,
-            listeners,
-            metrics,
-            journal,
-            scraped,
-            draining,
-            memo,
-            ..
-        } = self;
-        let is_full = clients.len() > self.connections_max;
-        let Some(client) = clients.get_mut(id) else {
-            return;
-        };
-        client.spare &= is_full;
-        let Client {
-            connection, spare, ..
-        } = client;
-        loop {
-            connection.repeat(memo, now);
-            let Some(step) = connection.next_step(now) else {
-                break;
-            };
-            let (sequence, call) = match step {
-                Step::Head(request) => {
-                    let call = routes::route(&request, rules);
-                    let accepted = call.is_ok() && !*spare;
-                    connection.begin(call, accepted);
-                    // A comparison of heads would tell by its time how much of a password is right.
-                    if accepted && rules.password.is_none() {
-                        connection.remember(memo);
-                    }
-                    continue;
-                }
-                Step::Call { sequence, call } => (sequence, call),
-                Step::Rejected(Rejected { sequence, reject }) => {
-                    connection.complete(sequence, problems::rejected(reject));
-                    continue;
-                }
-            };
-            let state = || state(allocator, *draining, now);
-            let ask = match call {
-                Err(error) => Err(problems::misrouted(error)),
-                Ok(Route::Livez) => Err(pages::LIVE),
-                Ok(_) if *spare => Err(problems::too_many_connections()),
-                Ok(Route::Create { count, .. }) => Ok(Ask::Tickets(*count)),
-                Ok(Route::Status { .. }) => Ok(Ask::Status),
-                Ok(Route::Readyz) => Err(pages::readiness(state(), numbering)),
-                Ok(Route::Metrics) => {
-                    let page = scraped.get_or_insert_with(|| {
-                        let scrape = Scrape {
-                            http: metrics.clone(),
-                            listeners: listeners.iter().map(Listener::scrape).collect(),
-                            database: journal.metrics.clone(),
-                            status: allocator.status(),
-                            numbering: *numbering,
-                            ready: state().is_ready(),
-                            closed: matches!(allocator.verdict(now), Verdict::Closed(_)),
-                            warnings: journal.warnings,
-                        };
-                        Rc::new(scrape.page())
-                    });
-                    Err(Response::Page(Rc::clone(page)))
-                }
-                Ok(Route::ServerOptions) => Err(pages::OPTIONS),
-            };
-            match ask {
-                Ok(ask) => {
-                    let connection = id.number();
-                    let request = RequestId {
-                        connection,
-                        sequence,
-                    };
-                    allocator.submit(request, ask, now);
-                }
-                Err(response) => connection.complete(sequence, response),
-            }
-        }
-    }
-
-    /// Brings the answers that have become due to their connections; says when there will be more
-    /// by themselves.
-    fn complete(&mut self, now: Moment) -> Option<Moment> {
-        let Node {
-            allocator,
-            numbering,
-            clients,
-            metrics,
-            unavailable,
-            draining,
-            due,
-            ..
-        } = self;
-        loop {
-            let (request, answer) = match allocator.next_completion(now) {
-                Next::Ready(Completion { id, answer }) => (id, answer),
-                waiting => return waiting.wake(None),
-            };
-            let id = ConnectionId::from_number(request.connection);
-            let Some(client) = clients.get_mut(id) else {
-                continue;
-            };
-            let call = client.connection.call(request.sequence);
-            let response = match (answer, call) {
-                (Answer::Tickets(run), Some(Ok(Route::Create { format, .. }))) => {
-                    metrics.issued(run.count);
-                    Response::Tickets(Body::new(run, *format))
-                }
-                (Answer::Status, Some(Ok(Route::Status { strings }))) => {
-                    let state = state(allocator, *draining, now);
-                    let database = allocator.database();
-                    pages::status(state, &allocator.status(), database, numbering, *strings)
-                }
-                (Answer::Tickets(_) | Answer::Status, _) => {
-                    unreachable!("a request is completed once, with what it asked for")
-                }
-                (Answer::Refused(refusal), _) => {
-                    let refused = || problems::refused(refusal, allocator.verdict(now), numbering);
-                    match refusal {
-                        Refusal::Unavailable => unavailable.get_or_insert_with(refused).clone(),
-                        _ => refused(),
-                    }
-                }
-            };
-            client.connection.complete(request.sequence, response);
-            queue(client, id, due);
-        }
     }
 
     /// Writes what is due to a client, within its share of this turn, and ends the connection when
@@ -684,35 +437,4 @@ impl Node {
             self.journal.on_event(event, &self.numbering, now);
         }
     }
-}
-
-impl Listener {
-    fn scrape(&self) -> ListenerScrape {
-        ListenerScrape {
-            address: self.options.address.clone(),
-            accepted: self.accepted,
-            open: self.open,
-        }
-    }
-}
-
-/// What the node says of itself.
-fn state(allocator: &Allocator, draining: Option<Draining>, now: Moment) -> State<'_> {
-    match draining {
-        Some(_) => State::Draining,
-        None => State::Running(allocator.verdict(now)),
-    }
-}
-
-/// Whether an error of `accept` is about the one connection that it would have returned, so that
-/// the next one can be tried at once (accept(2)).
-fn is_about_one_client(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted
-            | ErrorKind::ConnectionReset
-            | ErrorKind::Interrupted
-            | ErrorKind::PermissionDenied
-            | ErrorKind::TimedOut
-    )
 }
