@@ -13,13 +13,20 @@
 //! end()                            whether the connection goes on
 //! ```
 
+mod input;
+mod output;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::http::array::Body;
+pub use self::input::Memo;
+pub use self::output::{Answered, Output};
+
+use self::input::Heading;
+use self::output::Streaming;
 use crate::http::body::Decoder;
-use crate::http::request::{self, BodyFraming, Method, Parsed, Reject, Request, Version};
-use crate::http::response::{CONTINUE, HeadCache, Persistence, Response, Status};
+use crate::http::request::{Reject, Request};
+use crate::http::response::{Persistence, Response};
 use crate::limits;
 use crate::moment::Moment;
 
@@ -66,23 +73,6 @@ enum Stage<C> {
     Closed,
 }
 
-/// What is kept of a head for its answer.
-#[derive(Clone, Copy, Debug)]
-struct Heading {
-    persistence: Persistence,
-    head_only: bool,
-    body: BodyFraming,
-    expect_continue: bool,
-}
-
-/// The last head without a body that any client has sent, and what it was about. Clients send the
-/// same head again and again, and to compare it costs a small part of what reading it does.
-#[derive(Clone, Debug)]
-pub struct Memo<C> {
-    head: Vec<u8>,
-    request: Option<Pending<C>>,
-}
-
 /// A request without its place in the order of answers.
 #[derive(Clone, Debug)]
 struct Pending<C> {
@@ -106,13 +96,6 @@ enum Content {
     Awaited,
     Continue,
     Final(Response),
-}
-
-/// A large array on its way. It is rendered again from its offset after a short write.
-#[derive(Clone, Copy, Debug)]
-struct Streaming {
-    body: Body,
-    offset: u64,
 }
 
 /// What comes of the input, one at a time.
@@ -140,17 +123,6 @@ pub struct Rejected {
     pub reject: Reject,
 }
 
-/// An answer that has been written for its client, for the metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered<C> {
-    /// What the caller made of the request's head, if that was whole.
-    pub call: Option<C>,
-    /// The status of the answer.
-    pub status: Status,
-    /// When the head of the request had been read; without a whole head, some time before.
-    pub began: Moment,
-}
-
 /// What to do about a connection whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
@@ -172,19 +144,6 @@ pub enum End {
     Close,
 }
 
-/// The bytes of one write. One such buffer serves every connection, one after the other.
-#[derive(Clone, Debug)]
-pub struct Output<C> {
-    bytes: Vec<u8>,
-    /// So many of them, at the end, come from a large array.
-    streamed: usize,
-    /// Nothing was waiting for the socket before.
-    fresh: bool,
-    /// The connection was reading before.
-    was_reading: bool,
-    answered: Vec<Answered<C>>,
-}
-
 impl<C> Connection<C> {
     /// A connection that was accepted at `now`.
     pub fn new(now: Moment) -> Connection<C> {
@@ -201,180 +160,6 @@ impl<C> Connection<C> {
             input_since: now,
             output_since: now,
         }
-    }
-
-    /// Takes bytes that were read from the client; they are dropped when no request follows.
-    pub fn receive(&mut self, bytes: &[u8], now: Moment) {
-        if self.is_ending() {
-            return;
-        }
-        if matches!(self.stage, Stage::Head) && !self.has_begun() {
-            self.input_since = now;
-        }
-        match self.used == self.input.len() {
-            true => self.input.clear(),
-            false => drop(self.input.drain(..self.used)),
-        }
-        self.used = 0;
-        self.input.extend_from_slice(bytes);
-    }
-
-    /// The client has sent its last byte. What it asked for is still answered.
-    pub fn end_input(&mut self) -> Option<Rejected> {
-        let is_inside_a_request = match self.stage {
-            Stage::Head => self.has_begun(),
-            Stage::Routing(_) | Stage::Body(..) | Stage::Whole(_) => true,
-            Stage::Last | Stage::HalfClosed => false,
-            Stage::Lingering | Stage::Closed => {
-                self.stage = Stage::Closed;
-                return None;
-            }
-        };
-        let rejected = is_inside_a_request.then(|| self.reject(Reject::Truncated));
-        self.end_with(Stage::HalfClosed);
-        rejected
-    }
-
-    /// Takes a head that is the same, byte for byte, as the one in the memo: what it is about is
-    /// the same too. [`Connection::next_step`] then has the call.
-    pub fn repeat(&mut self, memo: &Memo<C>, now: Moment)
-    where
-        C: Clone,
-    {
-        let is_head = matches!(self.stage, Stage::Head);
-        let is_full = self.answers.len() >= limits::PIPELINED_REQUESTS_MAX;
-        if let Some(request) = &memo.request
-            && is_head
-            && !is_full
-            && self.unread().starts_with(&memo.head)
-        {
-            self.used += memo.head.len();
-            self.input_since = now;
-            self.stage = Stage::Whole(request.clone());
-        }
-    }
-
-    /// Puts the head that [`Connection::begin`] was called for into the memo, if no body follows.
-    pub fn remember(&self, memo: &mut Memo<C>)
-    where
-        C: Clone,
-    {
-        if let Stage::Whole(request) = &self.stage {
-            memo.head.clear();
-            let head = self.used - self.head..self.used;
-            memo.head.extend_from_slice(&self.input[head]);
-            memo.request = Some(request.clone());
-        }
-    }
-
-    /// What comes next of the input; `None` until there is more of it, or fewer answers are due.
-    pub fn next_step(&mut self, now: Moment) -> Option<Step<'_, C>> {
-        // Apart from each other, so that a head can be lent while the rest changes.
-        let Connection {
-            stage,
-            input,
-            used,
-            head,
-            backlog,
-            answers,
-            first,
-            input_since,
-            ..
-        } = self;
-        let input = &input[..];
-        let rejected = loop {
-            let unread = &input[*used..];
-            let is_full = answers.len() >= limits::PIPELINED_REQUESTS_MAX;
-            *backlog = is_full && !unread.is_empty();
-            match stage {
-                Stage::Head | Stage::Body(..) if is_full => return None,
-                Stage::Head if unread.is_empty() => return None,
-                Stage::Head => match request::parse(unread) {
-                    Ok(Parsed::Complete { request, consumed }) => {
-                        *used += consumed;
-                        *head = consumed;
-                        *input_since = now;
-                        *stage = Stage::Routing(Heading::of(&request));
-                        return Some(Step::Head(request));
-                    }
-                    Ok(Parsed::Partial) => return None,
-                    Err(reject) => break reject,
-                },
-                Stage::Body(decoder, _) => match decoder.consume(unread) {
-                    Ok(progress) => {
-                        *used += progress.consumed;
-                        if !progress.done {
-                            return None;
-                        }
-                        if let Stage::Body(_, pending) = std::mem::replace(stage, Stage::Head) {
-                            *stage = Stage::Whole(pending);
-                        }
-                    }
-                    Err(reject) => break reject,
-                },
-                Stage::Whole(_) => {
-                    if let Stage::Whole(pending) = std::mem::replace(stage, Stage::Head) {
-                        if pending.persistence == Persistence::Close {
-                            (*stage, *used) = (Stage::Last, input.len());
-                        }
-                        let sequence = *first + answers.len() as u64;
-                        answers.push_back(Answer {
-                            call: Some(pending.call),
-                            content: Content::Awaited,
-                            persistence: pending.persistence,
-                            head_only: pending.head_only,
-                            began: std::mem::replace(input_since, now),
-                        });
-                        let call = answers.back()?.call.as_ref()?;
-                        return Some(Step::Call { sequence, call });
-                    }
-                }
-                Stage::Routing(_)
-                | Stage::Last
-                | Stage::HalfClosed
-                | Stage::Lingering
-                | Stage::Closed => return None,
-            }
-        };
-        let sequence = *first + answers.len() as u64;
-        let head_only = stage.is_head_only(&input[*used..]);
-        answers.push_back(Answer::last(head_only, *input_since));
-        (*stage, *used, *backlog) = (Stage::Last, input.len(), false);
-        Some(Step::Rejected(Rejected {
-            sequence,
-            reject: rejected,
-        }))
-    }
-
-    /// Says what the head is about that [`Connection::next_step`] has lent. A request that is not
-    /// `accepted` never gets its body when it waits for a `100 Continue`: the final answer takes
-    /// the place of that.
-    pub fn begin(&mut self, call: C, accepted: bool) {
-        let Stage::Routing(heading) = self.stage else {
-            return;
-        };
-        let mut pending = Pending {
-            call,
-            persistence: heading.persistence,
-            head_only: heading.head_only,
-        };
-        self.stage = match (heading.body, heading.expect_continue) {
-            (BodyFraming::None, _) => Stage::Whole(pending),
-            (_, true) if !accepted => {
-                pending.persistence = Persistence::Close;
-                Stage::Whole(pending)
-            }
-            (body, expect_continue) => {
-                if expect_continue {
-                    self.answers.push_back(Answer {
-                        content: Content::Continue,
-                        persistence: Persistence::Implied,
-                        ..Answer::last(false, self.input_since)
-                    });
-                }
-                Stage::Body(Decoder::new(body), pending)
-            }
-        };
     }
 
     /// What the caller made of a request that is not answered yet.
@@ -394,90 +179,6 @@ impl<C> Connection<C> {
     pub fn end_after_answers(&mut self) {
         if !self.is_ending() {
             self.end_with(Stage::Last);
-        }
-    }
-
-    /// Fills the buffer with the next bytes to write, as many as go well in one write; with none
-    /// when every answer that is due has been written. `draining` says `Connection: close` with
-    /// the last answer. [`Connection::took`] must follow.
-    pub fn output(&mut self, heads: &HeadCache, draining: bool, out: &mut Output<C>) {
-        out.bytes.clear();
-        out.streamed = 0;
-        out.fresh = self.output.is_empty() && self.streaming.is_none();
-        out.was_reading = self.is_reading();
-        out.bytes.append(&mut self.output);
-        loop {
-            if let Some(Streaming { body, offset }) = &mut self.streaming {
-                if *offset < body.len() {
-                    out.streamed = body.write_at(*offset, limits::PIECE_BYTES, &mut out.bytes);
-                    *offset += out.streamed as u64;
-                    return;
-                }
-                self.streaming = None;
-            }
-            if out.bytes.len() >= limits::OUTPUT_BYTES_MAX || !self.is_answer_due() {
-                return;
-            }
-            let Some(answer) = self.answers.pop_front() else {
-                return;
-            };
-            self.first += 1;
-            let response = match answer.content {
-                Content::Final(response) => response,
-                Content::Continue | Content::Awaited => {
-                    out.bytes.extend_from_slice(CONTINUE);
-                    continue;
-                }
-            };
-            let persistence = match draining && self.expects_nothing() {
-                true => Persistence::Close,
-                false => answer.persistence,
-            };
-            if persistence == Persistence::Close {
-                self.end_after_answers();
-            }
-            let rest = heads.write(
-                &response,
-                persistence,
-                answer.head_only,
-                limits::SMALL_BODY_BYTES_MAX,
-                &mut out.bytes,
-            );
-            self.streaming = rest.map(|body| Streaming { body, offset: 0 });
-            out.answered.push(Answered {
-                call: answer.call,
-                status: response.status(),
-                began: answer.began,
-            });
-        }
-    }
-
-    /// The socket took the first `taken` bytes of the buffer; the rest is kept, or rendered again.
-    pub fn took(&mut self, taken: usize, out: &Output<C>, now: Moment) {
-        let left = &out.bytes[taken..];
-        let again = left.len().min(out.streamed);
-        if let Some(streaming) = &mut self.streaming {
-            streaming.offset -= again as u64;
-            // Nothing is left of it.
-            if streaming.offset == streaming.body.len() {
-                self.streaming = None;
-            }
-        }
-        self.output.extend_from_slice(&left[..left.len() - again]);
-        if taken == 0 && !out.fresh {
-            return;
-        }
-        self.output_since = now;
-        if self.is_reading() && !out.was_reading {
-            self.input_since = now;
-        }
-        if self.answers.is_empty() && self.output.is_empty() {
-            match self.stage {
-                Stage::Head if !self.has_begun() => self.input_since = now,
-                Stage::Head | Stage::Routing(_) | Stage::Whole(_) => {}
-                Stage::Body(..) | Stage::Last | Stage::HalfClosed => self.input_since = now,
-                Stage::Lingering | Stage::Closed => {}
-            }
         }
     }
 
@@ -632,17 +333,6 @@ impl<C> Connection<C> {
     }
 }
 
-impl<C> Stage<C> {
-    /// Whether what is being read, with this input behind it, is answered without content.
-    fn is_head_only(&self, unread: &[u8]) -> bool {
-        match self {
-            Stage::Body(_, pending) | Stage::Whole(pending) => pending.head_only,
-            Stage::Routing(heading) => heading.head_only,
-            _ => request::asks_for_the_head(unread),
-        }
-    }
-}
-
 impl<C> Answer<C> {
     /// The last answer of a connection, which belongs to no call.
     fn last(head_only: bool, began: Moment) -> Answer<C> {
@@ -653,75 +343,5 @@ impl<C> Answer<C> {
             head_only,
             began,
         }
-    }
-}
-
-impl Heading {
-    fn of(request: &Request<'_>) -> Heading {
-        Heading {
-            persistence: match request.version {
-                _ if !request.keep_alive => Persistence::Close,
-                Version::Http10 => Persistence::KeepAlive,
-                Version::Http11 => Persistence::Implied,
-            },
-            head_only: request.method == Method::Head,
-            body: request.body,
-            expect_continue: request.expect_continue,
-        }
-    }
-}
-
-impl<C> Memo<C> {
-    /// One that remembers nothing.
-    pub fn new() -> Memo<C> {
-        Memo {
-            head: Vec::new(),
-            request: None,
-        }
-    }
-}
-
-impl<C> Default for Memo<C> {
-    fn default() -> Memo<C> {
-        Memo::new()
-    }
-}
-
-impl<C> Output<C> {
-    /// An empty buffer with room for the longest write.
-    pub fn new() -> Output<C> {
-        Output {
-            bytes: Vec::with_capacity(limits::PIECE_BYTES + 2 * limits::OUTPUT_BYTES_MAX),
-            streamed: 0,
-            fresh: true,
-            was_reading: true,
-            answered: Vec::new(),
-        }
-    }
-
-    /// What to write.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether a piece of a large array is among the bytes.
-    pub fn is_streaming(&self) -> bool {
-        self.streamed > 0
-    }
-
-    /// The final answers that were written into this buffer, oldest first, each of them once.
-    pub fn answered(&mut self) -> std::vec::Drain<'_, Answered<C>> {
-        self.answered.drain(..)
-    }
-
-    /// How many final answers wait to be taken.
-    pub fn answered_len(&self) -> usize {
-        self.answered.len()
-    }
-}
-
-impl<C> Default for Output<C> {
-    fn default() -> Output<C> {
-        Output::new()
     }
 }
