@@ -25,9 +25,12 @@ mod program;
 /// What the settings are for, and where they may stand.
 const ENV_ABOUT: &str = "\
 Tickr is configured by environment variables. As a service it reads them from /etc/tickr/tickr.env, \
-one NAME=value on each line; lines that start with # are comments, and a value with spaces stands \
-in double quotes. Each setting is also a flag of the commands that use it, and the flag wins. An \
-empty value counts as none. The service reads the file when it starts: restart it after a change.";
+one NAME=value on each line. Lines that start with # are comments; put a value with spaces in \
+double quotes. Each setting is also a flag of the commands that use it, and the flag wins. An empty \
+value counts as unset. The service reads the file when it starts: restart it after a change.";
+
+/// The heading of what no server reads.
+const CLIENT: &str = "Client commands";
 
 /// Settings, each under its heading.
 type Rows = Vec<(Option<&'static str>, &'static Row)>;
@@ -45,8 +48,8 @@ const EXIT_STATUS: [(&str, &str); 3] = [
     ("1", "The command failed while it ran, or found a problem."),
     (
         "2",
-        "Usage or settings are invalid; nothing was changed. Under systemd such a service is not \
-         started again.",
+        "The usage or the settings are invalid; nothing was changed. systemd does not restart the \
+         service.",
     ),
 ];
 
@@ -54,12 +57,12 @@ const FILES: [(&str, &str); 2] = [
     ("/etc/tickr/tickr.env", "The settings of the service."),
     (
         "/usr/share/doc/tickr/docs/how-to.md",
-        "One section for each task, where the Debian package is installed.",
+        "One section for each task (installed by the Debian package).",
     ),
 ];
 
 /// What people type, by page.
-const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
     (
         "tickr",
         &[
@@ -89,6 +92,47 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
         &[(
             "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db check'",
             "Check the database of the service.",
+        )],
+    ),
+    (
+        "tickr-db-migrate",
+        &[(
+            "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db migrate'",
+            "Convert the original's table, with the old node stopped.",
+        )],
+    ),
+    (
+        "tickr-db-advance",
+        &[
+            (
+                "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db advance'",
+                "Open the counter after a failover, while at least one process of the node runs.",
+            ),
+            (
+                "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db advance --past 54313021'",
+                "The same when no process was running: 54313021 is the highest ID in use.",
+            ),
+        ],
+    ),
+    (
+        "tickr-db-lease",
+        &[(
+            "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db lease --lease-seconds 30'",
+            "Allow TICKR_PREFETCH_SECONDS up to 30.",
+        )],
+    ),
+    (
+        "tickr-db-drop",
+        &[(
+            "sh -c 'set -a; . /etc/tickr/tickr.env; tickr db drop --confirm tickets'",
+            "Delete the database tickets. There is no way back.",
+        )],
+    ),
+    (
+        "tickr-decode",
+        &[(
+            "tickr decode 54313021 --max-nodes 4 --starting-offset 54313001",
+            "Find the node of a ticket.",
         )],
     ),
     (
@@ -166,12 +210,15 @@ fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
 
 fn write_pages(command: &clap::Command, names: &[String], folder: &Path) -> io::Result<()> {
     let name = page_name(command);
-    // The second line of a help, what a valid value is, would run into the first.
+    // The second line of a help, what a valid value is, would run into the first. The variable is
+    // what an operator looks for.
     let command = &command.clone().mut_args(|arg| {
         let help = arg
             .get_help()
             .map(|help| help.to_string().replace('\n', ". "));
-        arg.help(help.unwrap_or_default())
+        let variable = arg.get_env().and_then(|name| name.to_str());
+        let variable = variable.map(|name| format!(" [env: {name}]"));
+        arg.help(help.unwrap_or_default() + &variable.unwrap_or_default())
     });
     let page = Man::new(command.clone())
         .title(name.to_uppercase())
@@ -180,14 +227,30 @@ fn write_pages(command: &clap::Command, names: &[String], folder: &Path) -> io::
     let mut out = Vec::new();
     page.render_title(&mut out)?;
     page.render_name_section(&mut out)?;
-    page.render_synopsis_section(&mut out)?;
+    // Every flag in one paragraph helps nobody; they are listed below.
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    Roff::new()
+        .control("SH", ["SYNOPSIS"])
+        .text([bold(usage)])
+        .to_writer(&mut out)?;
     page.render_description_section(&mut out)?;
     page.render_options_section(&mut out)?;
     if command.has_subcommands() {
         page.render_subcommands_section(&mut out)?;
     }
-    if command.get_after_help().is_some() {
-        page.render_extra_section(&mut out)?;
+    if let Some(notes) = command.get_after_help() {
+        let notes = notes.to_string();
+        let mut roff = Roff::new();
+        roff.control("SH", ["NOTES"]);
+        // The lines of a table stay as they are.
+        if notes.contains("\n  ") {
+            roff.control("nf", []);
+        }
+        for line in notes.lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []).to_writer(&mut out)?;
     }
     ending(&name, names).to_writer(&mut out)?;
     fs::write(folder.join(format!("{name}.1")), out)?;
@@ -240,7 +303,9 @@ fn settings_page() -> Roff {
         .control("SH", ["DESCRIPTION"])
         .text([roman(ENV_ABOUT)]);
     let mut last = None;
-    for (heading, row) in [of_a_server(), config::rows(GetConfig::read)].concat() {
+    let of_a_client = config::rows(GetConfig::read);
+    let of_a_client = of_a_client.into_iter().map(|(_, row)| (Some(CLIENT), row));
+    for (heading, row) in of_a_server().into_iter().chain(of_a_client) {
         if heading != last {
             let title = heading.unwrap_or("Other").to_uppercase();
             roff.control("SH", [title.as_str()]);

@@ -26,16 +26,16 @@ const PARENTS: [(&str, &str); 2] = [
 
 const GETTING_STARTED: &str = "\
 Getting started:
-  tickr dev                                   run with a private MySQL server
-  curl http://127.0.0.1:8080/tickets/create   in another terminal: the first ticket
+  tickr dev                                  run with a private MySQL server
+  curl http://127.0.0.1:8080/tickets/create  in another terminal: the first ticket
 
 In production, with the TICKR_* variables described in `tickr serve --help`:
-  tickr db create                             once: create the counter and store the settings
-  tickr serve                                 on every node, each with its own node number";
+  tickr db create                            once: create the counter
+  tickr serve                                on every node, with its own number";
 
 const SETTINGS_NOTE: &str = "\
-Every flag can also be set by its environment variable; the flag wins, and an empty value counts as
-unset. All invalid settings are reported together, with exit code 2.";
+A flag marked [env: NAME] can also be set by that environment variable; the flag wins, and an empty
+value counts as unset. All invalid settings are reported together, with exit code 2.";
 
 /// Everything that can be typed.
 pub(crate) fn command_line<J>(commands: &[Command<J>]) -> clap::Command {

@@ -59,7 +59,7 @@ const COMMANDS: &[Command<Job>] = &[
     },
     Command {
         path: &["db", "advance"],
-        about: "Move the counter forward past every issued ticket, after a restore or a failover",
+        about: "Open a closed counter, past every issued ticket, after a failover or a restore",
         read: |reader| {
             let config = AdvanceConfig::read(reader);
             Job::logged(config, |config| &config.target.logging, database::advance)
@@ -91,12 +91,12 @@ const COMMANDS: &[Command<Job>] = &[
     },
     Command {
         path: &["decode"],
-        about: "Show which node issued a ticket, and its base id; exit 1 if no node can have",
+        about: "Show a ticket's node and base id; exit 1 if no node of this cluster can have issued it",
         read: |reader| Job::quiet(DecodeConfig::read(reader), cluster::decode),
     },
     Command {
         path: &["cluster", "check"],
-        about: "Ask every node for its status; exit 1 if one does not respond or they do not match",
+        about: "Query every node; exit 1 if one does not serve or if their settings conflict",
         read: |reader| Job::quiet(ClusterConfig::read(reader), cluster::check),
     },
     Command {
