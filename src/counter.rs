@@ -234,12 +234,12 @@ impl fmt::Display for Warning {
             Warning::BinaryLogNotSynced { value } => write!(
                 f,
                 "sync_binlog is {value}, so the binary log can lack commits after a crash, and \
-                 tickets can repeat after a fail-over. Set it to 1"
+                 tickets can repeat after a failover. Set it to 1"
             ),
             Warning::IdentityNotDistinct { identity } => write!(
                 f,
                 "the server's identity is {identity}, the default of every MariaDB server, so a \
-                 fail-over or a restored copy is not noticed. Give each server its own server_id, \
+                 failover or a restored copy is not noticed. Give each server its own server_id, \
                  then run `tickr db advance`"
             ),
         }

@@ -186,7 +186,7 @@ impl FaultKind {
                 "Tickr does not support the MySQL user's authentication method{said}. Use \
                  caching_sha2_password, mysql_native_password, ed25519 or parsec"),
             FaultKind::ReadOnly => ("read_only", Retry, CLOSED,
-                "MySQL is read-only{said}; no tickets can be reserved. After a fail-over, point \
+                "MySQL is read-only{said}; no tickets can be reserved. After a failover, point \
                  TICKR_DATABASE_HOST to the new primary; otherwise make this server writable"),
             FaultKind::Forbidden => ("forbidden", Operator, CLOSED,
                 "an option of the MySQL server forbids the statement{said}. Start the server \

@@ -40,7 +40,7 @@ pub fn misrouted(error: &RouteError) -> Response {
 pub fn refused(refusal: Refusal, verdict: Verdict<'_>, numbering: &Numbering) -> Response {
     unavailable(match refusal {
         Refusal::TimedOut => Text::Known(
-            "The database did not respond within the pool time-out \
+            "The database did not respond within the pool timeout \
              (TICKR_DATABASE_POOL_TIMEOUT). No ticket was used; please retry.",
         ),
         Refusal::QueueFull => Text::Known(
@@ -103,7 +103,7 @@ pub fn closed(why: &Closing, numbering: &Numbering) -> String {
             format!(
                 "the database went backwards: this node has seen tickets up to {seen}, and the \
                  counter is now at {found} (epoch {}, seen {}). This happens after a restore from \
-                 a backup or a fail-over to a replica that lags behind, and further tickets would \
+                 a backup or a failover to a replica that lags behind, and further tickets would \
                  be duplicates, so none is issued until an operator runs `tickr db advance --past \
                  {seen}` (or a higher ticket, if other processes of this node issued some)",
                 epoch.number, memory.epoch.number
@@ -129,7 +129,7 @@ pub fn closed(why: &Closing, numbering: &Numbering) -> String {
         ),
         Closing::OtherServer { owner, here } => format!(
             "the counter belongs to another MySQL server ({owner}; this one is {here}), as after a \
-             fail-over or a copy. No ticket is issued until an operator runs `tickr db advance` \
+             failover or a copy. No ticket is issued until an operator runs `tickr db advance` \
              with a ticket past all that were issued"
         ),
         Closing::ByOperator => "the counter was closed by an operator, who has not opened it yet: \

@@ -150,7 +150,7 @@ impl fmt::Display for Error {
                 f,
                 "invalid server URL: {error}; use http://HOST:PORT or unix:PATH"
             ),
-            Error::NoTimeout => write!(f, "the client's time-out must be greater than zero"),
+            Error::NoTimeout => write!(f, "the client's timeout must be greater than zero"),
             Error::EmptyBatch => write!(f, "a batch must have at least one ticket"),
             Error::Unavailable { attempts } => {
                 write!(f, "no server issued tickets; it is safe to retry:")?;

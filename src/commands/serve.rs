@@ -135,7 +135,7 @@ fn serve_on(listeners: Vec<Listener>, config: Config, stop: UnixStream) -> Resul
     } = &config.database;
     log::info!(
         "tickr {} listens on {}; database {name} at {host} as {username}, {} connections, \
-         encryption {tls}, time-out {:?}; {}; max_batch={} batch_format={} max_connections={} \
+         encryption {tls}, timeout {:?}; {}; max_batch={} batch_format={} max_connections={} \
          shutdown_timeout={:?} prefetch_seconds={} http_auth={}",
         env!("CARGO_PKG_VERSION"),
         addresses.join(", "),

@@ -125,11 +125,12 @@ fn warned(warning: &Warning) -> String {
         ),
         Warning::BinaryLogNotSynced { value } => format!(
             "sync_binlog is {value}, so the binary log can lack commits after a crash of the \
-             machine: tickets can repeat after a fail-over to a replica. Set it to 1"
+             machine: tickets can repeat after a failover to a replica. Set it to 1"
         ),
         Warning::IdentityNotDistinct { identity } => format!(
             "the identity of the MySQL server ({identity}) is the default that many servers have, \
-             so a fail-over can't be told from it. Set server_id to a number of its own"
+             so a failover or a restored copy is not noticed. Give each server its own server_id, \
+             then run `tickr db advance`"
         ),
     }
 }
