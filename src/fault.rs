@@ -227,7 +227,7 @@ impl FaultKind {
             FaultKind::OldTable => ("old_table", Mend, CLOSED,
                 "the tables were made by an older version{said} and do not say who may move the \
                  counter. Run `tickr db create`, which adds what is missing while old processes \
-                 go on"),
+                 keep running"),
             FaultKind::ForeignTable => ("foreign_table", Mend, CLOSED,
                 "the table `tickets` belongs to something else{said}. Set TICKR_DATABASE_NAME to \
                  a database that is Tickr's alone"),
