@@ -205,7 +205,7 @@ impl Scrape {
         )?;
         let mut durations = text.descriptor(
             "request_duration_seconds",
-            "Time from a request having been read to its answer being written, by route.",
+            "Time from reading a request to writing its response, by route.",
             MetricType::Histogram,
         )?;
         for endpoint in Endpoint::ALL {
@@ -224,7 +224,7 @@ impl Scrape {
         )?;
         text.gauges(
             "connections",
-            "Connections that are open, by listener.",
+            "Open connections, by listener.",
             self.listeners.iter().map(|of| (listener(of), of.open)),
         )
     }
@@ -245,17 +245,17 @@ impl Scrape {
         )?;
         text.gauge(
             "epoch",
-            "How often an operator has opened the counter.",
+            "How many times an operator has opened the counter.",
             status.memory.epoch.number,
         )?;
         text.gauge(
             "waiting_requests",
-            "Requests that wait for tickets.",
+            "Requests waiting for tickets.",
             status.waiting as u64,
         )?;
         text.gauge(
             "reserve_tickets",
-            "Tickets that are reserved and not issued.",
+            "Tickets reserved but not yet issued.",
             status.reserve,
         )?;
         if let Some(last) = status.last_issued.and_then(|base| numbering.ticket(base)) {
@@ -301,23 +301,23 @@ impl Scrape {
         } = self;
         text.gauge(
             "database_up",
-            "Whether the database does what it is asked (1) or not (0).",
+            "Whether the database responds and can reserve tickets (1) or not (0).",
             status.database_up.into(),
         )?;
         text.gauge(
             "database_hung_threads",
-            "Database threads that hang and were given up.",
+            "Database threads that hang and were abandoned.",
             status.hung as u64,
         )?;
         text.gauge(
             "database_warnings",
-            "Settings of the database that weaken the promise; the log names them.",
+            "Database settings that weaken a promise; the log names them.",
             self.warnings,
         )?;
         database.durations.encode(
             text.descriptor(
                 "reservation_duration_seconds",
-                "Time that reserving a block took, from its worker having been asked.",
+                "Time to reserve a block, including the hand-over to its worker.",
                 MetricType::Histogram,
             )?,
             NANOSECONDS_PER_SECOND,
@@ -332,7 +332,7 @@ impl Scrape {
         )?;
         text.counters(
             "database_errors_total",
-            "Jobs that the database failed, by class of error.",
+            "Failed database operations, by class of error.",
             database
                 .errors
                 .iter()
@@ -340,7 +340,7 @@ impl Scrape {
         )?;
         text.counter(
             "database_reconnects_total",
-            "Sessions opened in the place of a lost one.",
+            "Database connections opened to replace a lost one.",
             database.reconnects,
         )
     }
@@ -354,7 +354,7 @@ impl Collector for Scrape {
         self.encode_database(&mut text)?;
         text.gauges(
             "build_info",
-            "The program.",
+            "The version of the program.",
             [([("version", env!("CARGO_PKG_VERSION"))], 1)],
         )
     }

@@ -34,7 +34,7 @@ impl Rotation {
                 match &read {
                     Ok(secret) if *secret != current => {
                         current = secret.clone();
-                        log::info!("the file of the HTTP password has changed: the new one holds");
+                        log::info!("the HTTP password was read again from its changed file");
                         let _ = sender.send(current.clone());
                         wake();
                     }
