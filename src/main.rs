@@ -91,7 +91,7 @@ const COMMANDS: &[Command<Job>] = &[
     },
     Command {
         path: &["decode"],
-        about: "Show a ticket's node and base id; exit 1 if no node of this cluster can have issued it",
+        about: "Show a ticket's node and base id; exit 1 if no node can have issued it",
         read: |reader| Job::quiet(DecodeConfig::read(reader), cluster::decode),
     },
     Command {

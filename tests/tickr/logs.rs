@@ -48,7 +48,7 @@ fn a_start_names_everything_but_secrets() {
         ),
         &format!("unix:{}", tickr.unix().display()),
         &format!("database {} at /", database.name()),
-        "encryption off, time-out 2.5s",
+        "encryption off, timeout 2.5s",
         "max_nodes=4 starting_offset=54313001 node_number=0",
         "max_batch=1000000 batch_format=array",
         "prefetch_seconds=1.5 http_auth=on",
