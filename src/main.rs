@@ -67,7 +67,7 @@ const COMMANDS: &[Command<Job>] = &[
     },
     Command {
         path: &["db", "lease"],
-        about: "Change the lease that is stored beside the counter",
+        about: "Change the stored lease; no tickets are issued until the old one has expired",
         read: |reader| {
             let config = LeaseConfig::read(reader);
             Job::logged(config, |config| &config.target.logging, database::lease)

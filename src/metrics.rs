@@ -245,7 +245,7 @@ impl Scrape {
         )?;
         text.gauge(
             "epoch",
-            "How many times an operator has opened the counter.",
+            "How many times the counter has been opened, including its creation.",
             status.memory.epoch.number,
         )?;
         text.gauge(
