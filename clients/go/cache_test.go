@@ -23,14 +23,14 @@ func TestAFailedRefillIsNotTriedWithEachTicket(t *testing.T) {
 	c := client(t, []string{s.url}, WithCache(16))
 	inOrder(t, c, 1, 7)
 	c.mu.Lock()
-	c.cache.againAt = time.Now().Add(time.Hour)
+	c.restUntil = time.Now().Add(time.Hour)
 	c.mu.Unlock()
 	for ticket := uint64(8); ticket < 16; ticket++ {
 		equal(t, next(t, c), ticket)
 		c.mu.Lock()
-		refill := c.cache.refill
+		filled := c.filled
 		c.mu.Unlock()
-		if refill != nil || len(s.asked()) > 1 {
+		if filled != nil || len(s.asked()) > 1 {
 			t.Fatal("tried with ticket", ticket)
 		}
 	}
@@ -85,32 +85,37 @@ func (w *watched) Done() <-chan struct{} {
 }
 
 func TestTheCacheFollowsTheDemand(t *testing.T) {
-	now := time.Now()
-	c := cache{max: 1000, size: 16}
-	refill := func(until uint64, after time.Duration) uint64 {
-		for c.current.Count+c.next.Count > until {
-			c.pop()
-		}
-		now = now.Add(after)
-		c.land(Range{1, 1, c.size - c.current.Count}, now)
+	s := serve(t, good(1, 1))
+	c := client(t, []string{s.url}, WithCache(1000))
+	// What a refill finds in stock, and for how long there was none before.
+	refill := func(left uint64, after time.Duration) uint64 {
+		c.stock = make([]uint64, left)
+		c.restUntil = time.Now().Add(-after)
+		c.filled = make(chan struct{})
+		c.fill(c.size - left)
+		equal(t, uint64(len(c.stock)), s.asked()[len(s.asked())-1]+left)
 		return c.size
 	}
-	// As it begins, it is empty; that is not late.
-	equal(t, refill(0, 0), uint64(16))
 	for _, size := range []uint64{32, 64, 128, 256, 512, 1000, 1000} {
-		equal(t, refill(0, time.Second), size)
+		equal(t, refill(c.size/4-1, time.Second), size)
 	}
 	// In time: it stays as it is.
-	equal(t, c.isHungry(), false)
 	equal(t, refill(499, time.Second), uint64(1000))
 	for _, size := range []uint64{500, 250, 125, 62, 31, 31} {
 		equal(t, refill(c.size/2-1, lull+1), size)
 	}
-	for c.current.Count+c.next.Count > c.size/2 {
-		equal(t, c.isHungry(), false)
-		c.pop()
+	// It is refilled at one half.
+	c.stock = c.stock[:20]
+	for count := len(s.asked()); len(c.stock) > 15; {
+		next(t, c)
+		c.mu.Lock()
+		equal(t, c.filled == nil && len(s.asked()) == count, true)
+		c.mu.Unlock()
 	}
-	equal(t, c.isHungry(), true)
+	next(t, c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	equal(t, c.filled != nil || len(c.stock) > 14, true)
 }
 
 func TestCloseEndsARefill(t *testing.T) {
@@ -129,9 +134,9 @@ func TestCloseEndsARefill(t *testing.T) {
 	}()
 	wait(t, asked)
 	c.mu.Lock()
-	refill := c.cache.refill
+	filled := c.filled
 	c.mu.Unlock()
 	c.Close()
-	wait(t, refill.done)
+	wait(t, filled)
 	equal(t, <-failed, ErrClosed)
 }

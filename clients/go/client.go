@@ -7,9 +7,17 @@ package tickr
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"regexp"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,10 +25,22 @@ import (
 // Version is that of the server that this client was released with.
 const Version = "0.1.0"
 
-const serversMax = 256
+const (
+	serversMax, pathMax, bodyMax, runsMax = 256, 107, 64 << 10, 1000
+
+	pauseMin, pauseMax         = time.Second, 30 * time.Second
+	cacheMin, lull, retryAfter = 16, 10 * time.Second, time.Second
+)
 
 // ErrClosed is returned by a client that is closed.
 var ErrClosed = errors.New("tickr: the client is closed")
+
+var (
+	urls = regexp.MustCompile(`^(?:unix:([^\x00]+)|` +
+		`http://(?:[\w.-]+|\[([\da-fA-F]*:[\da-fA-F:.]+)\])(?::([1-9]\d{0,4}))?/?)$`)
+	// What could steer a terminal.
+	unprintable = regexp.MustCompile(`[^\pL\pM\pN\pP\pS ]`)
+)
 
 // UnavailableError says that every server was tried and none gave tickets. It is safe to retry.
 type UnavailableError struct {
@@ -79,14 +99,18 @@ func WithCheckOrder(check bool) Option { return func(c *Client) { c.checkOrder =
 type Client struct {
 	timeout    time.Duration
 	password   string
-	checkOrder bool
 	cacheMax   uint64
+	checkOrder bool
 	servers    []*server
 	background context.Context // Ends when the client is closed.
 	stop       context.CancelFunc
 
-	mu    sync.Mutex // Is for the cache, and for what changes of a server.
-	cache cache
+	mu         sync.Mutex // Is for what follows, and for what changes of a server.
+	stock      []uint64
+	size, most uint64        // How many to have in stock, and the bound of that.
+	filled     chan struct{} // Is closed at the end of the refill that is under way.
+	failure    error         // Of the latest refill.
+	restUntil  time.Time
 }
 
 // New returns a client of these servers, the preferred one first: http://HOST:PORT or unix:PATH.
@@ -100,18 +124,21 @@ func New(servers []string, options ...Option) (*Client, error) {
 		return nil, fmt.Errorf("tickr: a client needs 1 to %d servers and some time", serversMax)
 	}
 	for _, url := range servers {
-		s, err := newServer(url, c.password)
-		if err != nil {
-			return nil, err
+		parts := urls.FindStringSubmatch(url)
+		if parts == nil || len(parts[1]) > pathMax || len(parts[3]) == 5 && parts[3] > "65535" ||
+			parts[2] != "" && net.ParseIP(parts[2]) == nil {
+			// It does not show the URL, which may hold a password.
+			return nil, errors.New("tickr: a server is unix:PATH or http://HOST:PORT, " +
+				"without a user name or password, which others could see")
 		}
-		c.servers = append(c.servers, s)
+		c.servers = append(c.servers, newServer(url, parts[1], parts[3], c.password))
 	}
-	c.cache = cache{max: c.cacheMax, size: least(cacheMin, c.cacheMax)}
+	c.size, c.most = least(cacheMin, c.cacheMax), c.cacheMax
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
 
-// Close ends the client and its idle connections. What is left of the cache is never issued.
+// Close ends the client: what is under way fails, and what is left of the cache is never issued.
 func (c *Client) Close() {
 	c.stop()
 	for _, s := range c.servers {
@@ -124,38 +151,249 @@ func (c *Client) Take(ctx context.Context, count uint64) (Range, error) {
 	if count == 0 {
 		return Range{}, errors.New("tickr: a batch must have at least one ticket")
 	}
-	if c.background.Err() != nil {
-		return Range{}, ErrClosed
-	}
+	c.mu.Lock()
+	order, now := append([]*server(nil), c.servers...), time.Now()
+	// As preferred, but those that failed of late come last.
+	sort.SliceStable(order, func(a, b int) bool {
+		return !order[a].pausedUntil.After(now) && order[b].pausedUntil.After(now)
+	})
+	c.mu.Unlock()
 	var attempts []Attempt
-	for _, s := range c.inOrder() {
+	for _, s := range order {
 		run, err := c.ask(ctx, s, count)
-		if c.background.Err() != nil {
-			// Its connection is idle only now.
-			s.transport.CloseIdleConnections()
-		}
-		switch _, isRefused := err.(*RefusedError); {
-		case err == nil || isRefused:
+		if _, isRefused := err.(*RefusedError); err == nil || isRefused || err == ErrClosed {
 			return run, err
-		case c.background.Err() != nil:
-			return Range{}, ErrClosed
-		case ctx.Err() != nil:
-			return Range{}, fmt.Errorf("tickr: %s: %w", s.name, ctx.Err())
 		}
-		c.blame(s)
+		if ctx.Err() != nil {
+			return run, fmt.Errorf("tickr: %s: %w", s.name, ctx.Err())
+		}
 		attempts = append(attempts, Attempt{s.name, err})
+		c.blame(s)
 	}
 	return Range{}, &UnavailableError{attempts}
 }
 
-// The servers as preferred, but those that failed of late come last.
-func (c *Client) inOrder() []*server {
+// It is the last choice for a second, and for twice as long each time it fails again.
+func (c *Client) blame(s *server) {
+	s.transport.CloseIdleConnections()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	order := append([]*server(nil), c.servers...)
-	sort.SliceStable(order, func(a, b int) bool {
-		return !order[a].pausedUntil.After(now) && order[b].pausedUntil.After(now)
-	})
-	return order
+	if now := time.Now(); now.After(s.pausedUntil) {
+		s.pausedUntil, s.pause = now.Add(s.pause), least(2*s.pause, pauseMax)
+	}
+}
+
+// Next returns a ticket that nobody else gets. It fails only after all servers were tried since.
+func (c *Client) Next(ctx context.Context) (uint64, error) {
+	if c.cacheMax == 0 {
+		run, err := c.Take(ctx, 1)
+		return run.First, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for waited := false; c.background.Err() == nil; waited = true {
+		count := uint64(len(c.stock))
+		isLow := count == 0 || count <= c.size/2 && time.Now().After(c.restUntil)
+		begins := isLow && c.filled == nil
+		if begins {
+			c.filled = make(chan struct{})
+			go c.fill(c.size - count)
+		}
+		if count > 0 {
+			ticket := c.stock[0]
+			c.stock = c.stock[1:]
+			return ticket, nil
+		}
+		filled := c.filled
+		c.mu.Unlock()
+		select {
+		case <-filled:
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("tickr: %w", ctx.Err())
+		}
+		// One that was under way before may have failed before a server came back.
+		if c.failure != nil && (begins || waited) {
+			return 0, c.failure
+		}
+	}
+	return 0, ErrClosed
+}
+
+func (c *Client) fill(count uint64) {
+	run, err := c.Take(c.background, count)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, left := time.Now(), uint64(len(c.stock))
+	_, isRefused := err.(*RefusedError)
+	c.failure = nil
+	switch {
+	case isRefused && count > 1:
+		// The server issues fewer tickets at once. Who waits begins anew.
+		c.most = count / 2
+		c.size = least(c.size, c.most)
+	case err != nil:
+		c.failure, now = err, now.Add(retryAfter)
+	case left <= c.size/4:
+		// It came too late, or nearly so.
+		c.size = least(2*c.size, c.most)
+	case now.Sub(c.restUntil) > lull && c.size/2 >= cacheMin:
+		c.size /= 2
+	}
+	c.restUntil = now
+	for index := uint64(0); index < run.Count; index++ {
+		c.stock = append(c.stock, run.At(index))
+	}
+	close(c.filled)
+	c.filled = nil
+}
+
+// A server, and how it has been doing.
+type server struct {
+	name        string
+	request     *http.Request // As it is for any number of tickets.
+	transport   *http.Transport
+	pausedUntil time.Time // It is the last choice until then.
+	pause       time.Duration
+	latest      []admitted
+}
+
+type admitted struct {
+	Range
+	at time.Time
+}
+
+// The path is that of a socket, or empty. All of them are what the pattern allows.
+func newServer(url, path, port, password string) *server {
+	network, address, host := "unix", path, "localhost"
+	if path == "" {
+		host = strings.Trim(strings.TrimPrefix(url, "http:"), "/")
+		if port == "" {
+			host += ":80"
+		}
+		network, address, url = "tcp", host, "http://"+host
+	}
+	request, _ := http.NewRequest("GET", "http://"+host+"/tickets/create/?format=range", nil)
+	request.Header.Set("Accept", "application/json")
+	if password != "" {
+		request.SetBasicAuth("tickr", password)
+	}
+	return &server{name: url, request: request, pause: pauseMin, transport: &http.Transport{
+		DisableCompression:     true,
+		IdleConnTimeout:        time.Minute,
+		MaxIdleConnsPerHost:    8,
+		MaxResponseHeaderBytes: 8 << 10,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}
+}
+
+// Asks within the time-out. A kept connection may be stale, or lead to a process that is about to
+// end while its successor has moved on: what fails there is asked for again on a new one.
+func (c *Client) ask(ctx context.Context, s *server, count uint64) (run Range, err error) {
+	if c.background.Err() != nil {
+		return run, ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	isKept, asked := false, time.Now()
+	request := s.request.Clone(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(connection httptrace.GotConnInfo) { isKept = connection.Reused },
+	}))
+	request.URL.Path += fmt.Sprint(count)
+	// Not by an http.Client, which would follow redirects.
+	response, err := s.transport.RoundTrip(request)
+	if err == nil {
+		run, err = s.read(response, count)
+	}
+	if err == nil {
+		err = c.admit(s, run, asked)
+	}
+	answered := response != nil && response.StatusCode != http.StatusOK
+	var operation *net.OpError
+	switch {
+	case c.background.Err() != nil, isKept && err != nil && !answered && ctx.Err() == nil:
+		s.transport.CloseIdleConnections()
+		return c.ask(ctx, s, count)
+	case err == nil || answered:
+	case ctx.Err() != nil:
+		err = errors.New("did not answer in time")
+	case errors.As(err, &operation) && operation.Op == "dial":
+		err = fmt.Errorf("can't be reached (%w)", err)
+	default:
+		err = errors.New("did not respond like a Tickr server: " + printable(err.Error()))
+	}
+	return run, err
+}
+
+// Nothing is believed that could not be so.
+func (s *server) read(response *http.Response, count uint64) (run Range, err error) {
+	defer response.Body.Close()
+	var body []byte
+	if response.StatusCode != http.StatusSwitchingProtocols { // What follows has no end.
+		body, err = io.ReadAll(io.LimitReader(response.Body, bodyMax+1))
+	}
+	var answer struct {
+		First            *uint64
+		Increment, Count uint64
+		Detail           string
+	}
+	wrong := json.Unmarshal(body, &answer)
+	switch {
+	case response.StatusCode == http.StatusBadRequest:
+		err = &RefusedError{s.name, printable(answer.Detail)}
+	case response.StatusCode != http.StatusOK:
+		text := fmt.Sprintf("responded %d: %s", response.StatusCode, printable(answer.Detail))
+		err = errors.New(strings.TrimSuffix(text, ": "))
+	case err != nil:
+	case response.ProtoMajor != 1, response.ContentLength < 0 && response.TransferEncoding == nil:
+		err = errors.New("it is not HTTP/1 with a length")
+	case len(body) > bodyMax:
+		err = errors.New("the response is too long")
+	case !json.Valid(body):
+		err = errors.New("the body is not JSON")
+	case wrong != nil || answer.First == nil || answer.Increment == 0 || answer.Count != count ||
+		count-1 > (math.MaxUint64-*answer.First)/answer.Increment:
+		err = errors.New("the body is not the range asked for")
+	default:
+		run = Range{*answer.First, answer.Increment, count}
+	}
+	return run, err
+}
+
+func printable(text string) string {
+	return fmt.Sprintf("%.200s", unprintable.ReplaceAllString(text, " "))
+}
+
+// Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not above one
+// that was admitted before it was asked for. Several nodes may share an address: their tickets
+// differ by increment and remainder.
+func (c *Client) admit(s *server, run Range, asked time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, old := range s.latest {
+		isLater := c.checkOrder && old.at.Before(asked)
+		if run.First <= old.Last() && (isLater || old.First <= run.Last()) &&
+			run.Increment == old.Increment && run.First%run.Increment == old.First%run.Increment {
+			return fmt.Errorf("issued %d after %d, and tickets must not go backwards: its counter "+
+				"may have been set back, or several processes share this address",
+				run.First, old.Last())
+		}
+	}
+	if len(s.latest) == runsMax {
+		s.latest = s.latest[1:]
+	}
+	s.latest = append(s.latest, admitted{run, time.Now()})
+	s.pausedUntil, s.pause = time.Time{}, pauseMin
+	return nil
+}
+
+func least[T uint64 | time.Duration](a, b T) T {
+	if a < b {
+		return a
+	}
+	return b
 }
