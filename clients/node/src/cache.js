@@ -3,53 +3,44 @@
 
 import { Refused } from "./failures.js";
 
-const SIZE_MIN = 16;
-const LULL = 10_000;
-const RETRY_AFTER = 1000;
+const [SIZE_MIN, LULL, RETRY_AFTER] = [16, 10_000, 1000];
 
 /** Gives a function that gives one ticket each time; `fetch(count)` gives runs of them. */
 export function cached(most, fetch) {
   // The next one comes last.
   let stock = [];
   let size = Math.min(SIZE_MIN, most);
-  let refill, landedAt;
-  let againAt = 0;
+  let restUntil = 0;
+  let refill;
 
   /** Gives the error, if there is one: nobody may be waiting for it. */
   async function fill() {
     const count = Math.max(size - stock.length, 1);
     try {
-      land(await fetch(count));
-      return undefined;
-    } catch (error) {
-      if (error instanceof Refused && count > 1) {
-        // The server issues fewer tickets at once.
-        most = Math.trunc(count / 2);
-        size = Math.min(size, most);
-        return fill();
+      const run = [...(await fetch(count))].reverse();
+      const now = performance.now();
+      if (restUntil && stock.length <= size / 4) {
+        // It came too late, or nearly so.
+        size = Math.min(2 * size, most);
+      } else if (now - restUntil > LULL) {
+        size = Math.max(Math.trunc(size / 2), Math.min(SIZE_MIN, most));
       }
-      againAt = performance.now() + RETRY_AFTER;
-      return error;
+      restUntil = now;
+      stock = run.concat(stock);
+    } catch (error) {
+      restUntil = performance.now() + RETRY_AFTER;
+      if (!(error instanceof Refused) || count === 1) return error;
+      // The server issues fewer tickets at once.
+      most = Math.trunc(count / 2);
+      size = Math.min(size, most);
+      return fill();
     }
-  }
-
-  function land(run) {
-    const now = performance.now();
-    if (landedAt !== undefined && stock.length < size / 4) {
-      // It came too late, or nearly so.
-      size = Math.min(2 * size, most);
-    } else if (now - landedAt > LULL) {
-      size = Math.max(Math.trunc(size / 2), Math.min(SIZE_MIN, most));
-    }
-    landedAt = now;
-    againAt = 0;
-    stock = [...run].reverse().concat(stock);
   }
 
   return async function next() {
     for (let waited = false; ; waited = true) {
       const ticket = stock.pop();
-      const isLow = stock.length <= size / 2 && performance.now() >= againAt;
+      const isLow = stock.length <= size / 2 && performance.now() >= restUntil;
       const begins = !refill && (!stock.length || isLow);
       if (begins) refill = fill().finally(() => (refill = undefined));
       if (ticket !== undefined) return ticket;

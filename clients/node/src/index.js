@@ -9,18 +9,17 @@ export { Refused, TickrError, Unavailable };
 const SERVERS_MAX = 256;
 const TIMER_MAX = 2 ** 31 - 1;
 
+const isCount = (value, least) => Number.isSafeInteger(value) && value >= least;
+
 export class Client {
   #servers;
   #cached;
 
   constructor(urls, { timeout = 2000, password, cache = 0, checkOrder = true } = {}) {
-    if (!Array.isArray(urls) || urls.length < 1 || urls.length > SERVERS_MAX) {
-      throw new RangeError(`a client takes a list of 1 to ${SERVERS_MAX} servers`);
-    }
+    const isList = Array.isArray(urls) && urls.length >= 1 && urls.length <= SERVERS_MAX;
+    if (!isList) throw new RangeError(`a client takes a list of 1 to ${SERVERS_MAX} servers`);
     if (!(timeout > 0)) throw new RangeError("the time-out must be greater than zero");
-    if (!Number.isSafeInteger(cache) || cache < 0) {
-      throw new RangeError("a cache has 0 or more tickets");
-    }
+    if (!isCount(cache, 0)) throw new RangeError("a cache has 0 or more tickets");
     const options = { timeout: Math.min(timeout, TIMER_MAX), password, checkOrder };
     this.#servers = urls.map((url) => new Server(url, options));
     if (cache) this.#cached = cached(cache, (count) => this.#fetch(count));
@@ -31,9 +30,7 @@ export class Client {
   }
 
   async take(count) {
-    if (!Number.isSafeInteger(count) || count < 1) {
-      throw new RangeError("a batch must have at least one ticket");
-    }
+    if (!isCount(count, 1)) throw new RangeError("a batch must have at least one ticket");
     return this.#fetch(count);
   }
 
