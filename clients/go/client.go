@@ -227,9 +227,8 @@ func (c *Client) fill(count uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, left := time.Now(), uint64(len(c.stock))
-	_, isRefused := err.(*RefusedError)
 	c.failure = nil
-	switch {
+	switch _, isRefused := err.(*RefusedError); {
 	case isRefused && count > 1:
 		// The server issues fewer tickets at once. Who waits begins anew.
 		c.most = count / 2
@@ -276,7 +275,7 @@ func newServer(url, path, port, password string) *server {
 		network, address, url = "tcp", host, "http://"+host
 	}
 	request, _ := http.NewRequest("GET", "http://"+host+"/tickets/create/?format=range", nil)
-	request.Header.Set("Accept", "application/json")
+	request.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {"tickr-go/" + Version}}
 	if password != "" {
 		request.SetBasicAuth("tickr", password)
 	}
