@@ -167,8 +167,8 @@ func (c *Client) Take(ctx context.Context, count uint64) (Range, error) {
 		if ctx.Err() != nil {
 			return run, fmt.Errorf("tickr: %s: %w", s.name, ctx.Err())
 		}
-		attempts = append(attempts, Attempt{s.name, err})
 		c.blame(s)
+		attempts = append(attempts, Attempt{s.name, err})
 	}
 	return Range{}, &UnavailableError{attempts}
 }
@@ -331,10 +331,9 @@ func (c *Client) ask(ctx context.Context, s *server, count uint64) (run Range, e
 // Nothing is believed that could not be so.
 func (s *server) read(response *http.Response, count uint64) (run Range, err error) {
 	defer response.Body.Close()
-	var body []byte
-	if response.StatusCode != http.StatusSwitchingProtocols { // What follows has no end.
-		body, err = io.ReadAll(io.LimitReader(response.Body, bodyMax+1))
-	}
+	// A length of -1 is unknown. What follows a 101 has no end, and counts as 0.
+	most := least(uint64(response.ContentLength), bodyMax+1)
+	body, err := io.ReadAll(io.LimitReader(response.Body, int64(most)))
 	var answer struct {
 		First            *uint64
 		Increment, Count uint64
@@ -343,24 +342,23 @@ func (s *server) read(response *http.Response, count uint64) (run Range, err err
 	wrong := json.Unmarshal(body, &answer)
 	switch {
 	case response.StatusCode == http.StatusBadRequest:
-		err = &RefusedError{s.name, printable(answer.Detail)}
+		return run, &RefusedError{s.name, printable(answer.Detail)}
 	case response.StatusCode != http.StatusOK:
 		text := fmt.Sprintf("responded %d: %s", response.StatusCode, printable(answer.Detail))
-		err = errors.New(strings.TrimSuffix(text, ": "))
+		return run, errors.New(strings.TrimSuffix(text, ": "))
 	case err != nil:
+		return run, err
 	case response.ProtoMajor != 1, response.ContentLength < 0 && response.TransferEncoding == nil:
-		err = errors.New("it is not HTTP/1 with a length")
+		return run, errors.New("it is not HTTP/1 with a length")
 	case len(body) > bodyMax:
-		err = errors.New("the response is too long")
+		return run, errors.New("the response is too long")
 	case !json.Valid(body):
-		err = errors.New("the body is not JSON")
+		return run, errors.New("the body is not JSON")
 	case wrong != nil || answer.First == nil || answer.Increment == 0 || answer.Count != count ||
 		count-1 > (math.MaxUint64-*answer.First)/answer.Increment:
-		err = errors.New("the body is not the range asked for")
-	default:
-		run = Range{*answer.First, answer.Increment, count}
+		return run, errors.New("the body is not the range asked for")
 	}
-	return run, err
+	return Range{*answer.First, answer.Increment, count}, nil
 }
 
 func printable(text string) string {

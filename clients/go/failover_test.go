@@ -94,6 +94,22 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	contains(t, c.admit(s, Range{1, 1, 1}, time.Now()), "issued 1 after")
 }
 
+func TestAnotherProtocolIsNotReadToItsEnd(t *testing.T) {
+	s := serve(t, sends("HTTP/1.1 101 No\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"))
+	c := client(t, []string{s.url}, WithTimeout(time.Second))
+	failed := make(chan error, 1)
+	go func() {
+		_, err := c.Next(background)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		contains(t, err, "responded 101")
+	case <-time.After(deadline):
+		t.Fatal("it waits")
+	}
+}
+
 func TestNoProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	// The variables are read once, by whoever asks first: a server as a proxy would prove nothing.
 	for _, url := range []string{"http://tickr", "unix:tickr.sock"} {
