@@ -7,7 +7,6 @@ import unittest
 from unittest import mock
 
 from tickr_tickets import AsyncClient, Client, Unavailable, _client
-from tickr_tickets._waiting import Blocking, run
 
 from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
@@ -44,10 +43,10 @@ del Cache
 
 class Demand(unittest.TestCase):
     def setUp(self):
-        self.own = _client._Own([], 1000, Blocking())
+        self.own = _client._Own([], 1000)
         self.asked = []
 
-        async def fetch(count):
+        def fetch(count):
             self.asked.append(count)
             return range(count)
 
@@ -58,7 +57,7 @@ class Demand(unittest.TestCase):
         sizes = []
         for _ in range(8):
             with mock.patch.multiple(_client, **clock):
-                self.assertIsNone(run(self.own.fill()))
+                self.assertIsNone(self.own.fill())
             sizes.append(self.own.size)
             while len(self.own.tickets) > self.own.size // 2:
                 self.assertFalse(self.own._is_hungry())
@@ -136,7 +135,7 @@ class Tasks(unittest.TestCase):
         self.assertIsInstance(first, Unavailable)
         self.assertEqual(second, 1)
 
-    def test_a_cancelled_request_leaves_its_connection(self):
+    def test_the_late_answer_to_a_cancelled_request_is_nobody_else_s(self):
         go_on, asked = threading.Event(), threading.Event()
         numbers = iter(range(1, 100))
 
@@ -148,20 +147,20 @@ class Tasks(unittest.TestCase):
             return tickets(number, count)
 
         async def cancel(url):
-            async with AsyncClient([url], timeout=60) as client:
+            async with AsyncClient([url], timeout=60, check_order=False) as client:
                 first = asyncio.ensure_future(client.next())
                 await asyncio.get_running_loop().run_in_executor(None, asked.wait)
                 first.cancel()
                 await asyncio.wait([first])
+                second = await client.next()
                 go_on.set()
-                # The late answer is no other request's.
-                return first.cancelled(), await client.next(), await client.next()
+                return first.cancelled(), second, await client.next()
 
         with Faulty(respond) as server:
             self.assertEqual(asyncio.run(cancel(server.url)), (True, 2, 3))
             self.assertEqual(server.connections, 2)
 
-    def test_close_ends_a_refill(self):
+    def test_close_does_not_wait_for_a_refill_and_leaves_no_task(self):
         go_on = threading.Event()
         self.addCleanup(go_on.set)
         good = [tickets(1, 16)]
@@ -197,18 +196,39 @@ class Tasks(unittest.TestCase):
             return [await client.next() for _ in range(3)]
 
         with Faulty(respond) as server:
-            client = AsyncClient([server.url], cache=16, timeout=60)
+            client = AsyncClient([server.url], cache=16, timeout=2)
             asyncio.run(give_up(client))
             # A loop that nobody finished properly.
             loop = asyncio.new_event_loop()
-            first.clear()
             task = loop.create_task(client.next())
             loop.run_until_complete(asyncio.sleep(0.1))
+            # The refill that the first one began ends with its time-out.
             self.assertEqual(asyncio.run(take(client)), [1, 2, 3])
             task.cancel()
-            client._own.refill.cancel()
             for left in asyncio.all_tasks(loop):
                 left.cancel()
             loop.run_until_complete(asyncio.sleep(0.05))
             loop.close()
             asyncio.run(client.close())
+
+    def test_a_time_out_of_the_caller_s_does_not_wait_for_the_server(self):
+        go_on = threading.Event()
+
+        def respond(connection, count):
+            go_on.wait(60)
+            return tickets(1, count)
+
+        async def give_up(url, cache):
+            async with AsyncClient([url], cache=cache, timeout=60) as client:
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.next(), 0.05)
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.take(1), 0.05)
+
+        with Faulty(respond) as server:
+            for cache in (0, 16):
+                asyncio.run(give_up(server.url, cache))
+            go_on.set()
+            for thread in threading.enumerate():
+                if thread.name == "tickr-client":
+                    thread.join(60)

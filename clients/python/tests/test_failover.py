@@ -8,7 +8,6 @@ import unittest
 from unittest import mock
 
 from tickr_tickets import Client, Refused, TickrError, Unavailable, _servers
-from tickr_tickets._waiting import Blocking, run
 
 from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
@@ -135,67 +134,85 @@ class Settings(unittest.TestCase):
         for number in range(1, 1000):
             server.admit(range(number, number + number, number), 0)
             server.admit(range(100 * number, 100 * number + 1), 0)
-        self.assertLessEqual(len(server.runs), 64)
-        self.assertLessEqual(max(map(len, server.runs.values())), 32)
+        self.assertEqual(len(server.runs), 64)
+        # The latest ones.
+        with self.assertRaises(_servers.Stale):
+            server.admit(range(100 * 980, 100 * 980 + 1), 0)
 
 
 class Connections(unittest.TestCase):
     def setUp(self):
         no_leaks(self)
 
+    def wire(self, *addresses, clock=lambda: None, answers=(), failure=None):
+        """Sockets that are none; the seconds that each wait may take are in `self.seconds`."""
+        self.seconds, case = [], self
+
+        class Wire:
+            def __init__(self, *_):
+                case.wires.append(self)
+                self.is_closed = False
+
+            def settimeout(self, seconds):
+                case.seconds.append(seconds)
+                clock()
+
+            def connect(self, _):
+                if failure:
+                    raise failure
+
+            def sendall(self, _):
+                pass
+
+            def recv(self, _):
+                return answers.pop(0)
+
+            def close(self):
+                self.is_closed = True
+
+        self.wires = []
+        found = [(socket.AF_INET, 1, 6, "", (address, 80)) for address in addresses]
+        for patch in [
+            mock.patch("socket.socket", Wire),
+            mock.patch("socket.getaddrinfo", lambda *_, **__: found),
+        ]:
+            patch.start()
+            self.addCleanup(patch.stop)
+
     def test_a_silent_address_leaves_time_for_the_next(self):
-        seconds = []
-
-        class Waiting(Blocking):
-            async def resolve(self, host, port, within):
-                addresses = [("127.0.0.2", port), ("127.0.0.3", port)]
-                return [(socket.AF_INET, 1, 6, "", address) for address in addresses]
-
-            async def use(self, sock, method, argument, within):
-                seconds.append(within)
-                raise failure
-
         server = new_server()
-        failure = socket.timeout()
-        with self.assertRaises(socket.timeout):
-            run(server._connect(Waiting(), time.monotonic() + 60))
-        self.assertLess(seconds[0], 31)
-        self.assertGreater(seconds[1], 31)
-        # What is no failure of the server is passed on, and the socket closed.
-        failure = KeyboardInterrupt()
-        with self.assertRaises(KeyboardInterrupt):
-            run(server._connect(Waiting(), time.monotonic() + 60))
+        # What is no failure of the server is passed on at once.
+        for failure, tried in [(socket.timeout(), 2), (KeyboardInterrupt(), 1)]:
+            with self.subTest(failure=failure):
+                self.wire("127.0.0.2", "127.0.0.3", failure=failure)
+                with self.assertRaises(type(failure)):
+                    server._connect(time.monotonic() + 60)
+                self.assertEqual([wire.is_closed for wire in self.wires], [True] * tried)
+                self.assertLess(self.seconds[0], 31)
+                self.assertTrue(all(seconds > 31 for seconds in self.seconds[1:]))
 
     def test_each_wait_has_what_is_left_of_the_time(self):
-        clock, seconds = [100.0], []
+        now = [100.0]
         answers = [tickets(1, 1), *map(bytes, zip(tickets(2, 1))), b""]
 
-        class Waiting(Blocking):
-            async def resolve(self, host, port, within):
-                seconds.append(within)
-                clock[0] += 0.25
-                return [(socket.AF_INET, 1, 6, "", ("127.0.0.2", port))]
+        def half_a_second():
+            now[0] += 0.5
 
-            async def use(self, sock, method, argument, within):
-                seconds.append(within)
-                clock[0] += 0.5
-                return answers.pop(0) if method == "recv" else None
-
+        self.wire("127.0.0.2", clock=half_a_second, answers=answers)
         server = _servers.Server("http://tickr", 2.5, None, True)
-        self.addCleanup(server.disconnect)
-        with mock.patch("time.monotonic", lambda: clock[0]):
-            self.assertEqual(run(server.fetch(1, Waiting())), range(1, 2))
-            self.assertEqual(seconds, [2.5, 2.25, 1.75, 1.25])
-            seconds.clear()
+        with mock.patch("time.monotonic", lambda: now[0]):
+            self.assertEqual(server.fetch(1), range(1, 2))
+            self.assertEqual(self.seconds, [2.5, 2.0, 1.5])
+            self.seconds.clear()
             with self.assertRaisesRegex(_servers.Failure, "did not answer in time"):
-                run(server.fetch(1, Waiting()))
-            self.assertEqual(seconds, [2.5, 2.0, 1.5, 1.0, 0.5])
+                server.fetch(1)
+            self.assertEqual(self.seconds, [2.5, 2.0, 1.5, 1.0, 0.5])
             # A new connection instead of an old one takes no more time than that.
             answers[:] = [tickets(2, 1), b"", tickets(3, 1)]
-            run(server.fetch(1, Waiting()))
-            seconds.clear()
-            self.assertEqual(run(server.fetch(1, Waiting())), range(3, 4))
-            self.assertEqual(seconds, [2.5, 2.0, 1.5, 1.25, 0.75, 0.25])
+            server.fetch(1)
+            self.seconds.clear()
+            self.assertEqual(server.fetch(1), range(3, 4))
+            self.assertEqual(self.seconds, [2.5, 2.0, 1.5, 1.0, 0.5])
 
     def together(self, count):
         """A server that answers when this many requests are there, and threads that wait for it."""

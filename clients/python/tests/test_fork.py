@@ -62,8 +62,7 @@ class Forks(unittest.TestCase):
         client = self.client(cache=10_000)
         taken = self.warm(client)
         # As where a child of a child gets the number of a parent that is gone.
-        with mock.patch("os.getpid", lambda: 1):
-            client._own.pid = 1
+        with mock.patch("os.getpid", lambda: client._own.process[0]):
             taken += self.fork(lambda: [client.next() for _ in range(EACH)])
         taken += [client.next() for _ in range(100)]
         self.assert_unique(taken)
@@ -72,15 +71,19 @@ class Forks(unittest.TestCase):
         client = self.client()
         client.next()
         parents = client._own.servers[0].idle
-        left = self.fork(lambda: [len(parents)] * EACH, 1)
+        left = self.fork(lambda: [client.next() and len(parents)] * EACH, 1)
         self.assertEqual((left[0], len(parents)), (0, 1))
         client.next()
 
     def test_nothing_is_issued_twice_where_python_was_not_told_of_the_fork(self):
         client = self.client(cache=10_000)
         taken = self.warm(client)
-        _client._clients.discard(client)
-        taken += self.fork(lambda: [client.next() for _ in range(EACH)])
+
+        def take():
+            _client._forks.clear()
+            return [client.next() for _ in range(EACH)]
+
+        taken += self.fork(take)
         taken += [client.next() for _ in range(5000)]
         self.assert_unique(taken)
 

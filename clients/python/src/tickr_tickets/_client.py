@@ -5,100 +5,97 @@ anew: with an empty cache and connections of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
-import weakref
 from collections import deque
-from typing import Any, Iterable, Optional
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Awaitable, Callable, Coroutine, Iterable, Optional
 
-from ._answer import Failure
-from ._servers import Refused, Server, TickrError, Unavailable
-from ._waiting import Asyncio, Blocking, run
+from ._servers import Failure, Refused, Server, TickrError, Unavailable, begin
 
 SERVERS_MAX, CACHE_MIN, SOON, LULL, RETRY_AFTER = 256, 16, 0.1, 10.0, 1.0
+
+# One more for each fork on the way from the first process to this one. A process ID alone does not
+# tell: a child of a child may get that of a process that has ended. Nor does Python alone: some
+# servers fork without telling it, as uWSGI does unless told to.
+_forks: list[int] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forks.append(1))
 
 
 class _Own:
     """What a client consists of in one process: its servers, and the cache."""
 
-    def __init__(self, servers: Iterable[Server], most: int, waiting: Blocking) -> None:
-        self.pid, self.servers, self.waiting = os.getpid(), list(servers), waiting
+    def __init__(self, servers: list[Server], most: int) -> None:
+        self.process, self.servers, self._most = (os.getpid(), len(_forks)), servers, most
         self.tickets: deque[int] = deque()
         #: How many tickets to have; it follows the demand.
-        self.size, self._most = CACHE_MIN, most
+        self.size = CACHE_MIN
         # One refill at a time. It needs no lock: what it changes is its own, or changes at once.
         self._lock = threading.RLock()
-        self.refill: Any = None
+        self.refill: Optional[Future[Optional[TickrError]]] = None
         self._filled_at = self._again_at = 0.0
 
-    async def fetch(self, count: int) -> range:
+    def fetch(self, count: int) -> range:
         """Asks the servers, one after the other and each once, for one run of tickets: by
         preference, but those that have failed lately come last."""
         if count < 1:
             raise ValueError("a batch must have at least one ticket")
-        now = time.monotonic()
-        attempts = []
+        now, attempts = time.monotonic(), []
         for server in sorted(self.servers, key=lambda server: server.paused_until > now):
             try:
-                return await server.fetch(count, self.waiting)
+                return server.fetch(count)
             except Failure as failure:
                 attempts.append((server.name, str(failure)))
         raise Unavailable(attempts)
 
-    async def next(self) -> int:
-        if not self._most:
-            return (await self.fetch(1))[0]
-        waited = False
+    async def next(self, wait: Callable[[Any], Awaitable[Optional[TickrError]]]) -> int:
+        may_fail = False
         while True:
             with self._lock:
                 ticket = self.tickets.popleft() if self.tickets else None
-                begun = self._is_hungry()
-                if begun:
-                    self.refill = self.waiting.begin(self.fill())
+                if self._is_hungry():
+                    self.refill, may_fail = begin(self.fill), True
                 refill = self.refill
             if ticket is not None:
                 return ticket
-            error = await self.waiting.outcome(refill)
+            error = await wait(refill)
             # One that had begun before may have failed before a server came back.
-            if error and (begun or waited):
+            if error and may_fail:
                 raise error
-            waited = True
+            may_fail = True
 
     def _is_hungry(self) -> bool:
-        if self.refill and not self.waiting.is_over(self.refill):
+        if self.refill and not self.refill.done():
             return False
         low = len(self.tickets) <= self.size // 2 and time.monotonic() >= self._again_at
         return low or not self.tickets
 
-    async def fill(self) -> Optional[Exception]:
-        count = self._wanted()
-        try:
-            tickets = await self.fetch(count)
-        except TickrError as error:
-            if count == 1 or not isinstance(error, Refused):
-                return error
-            # The server issues fewer tickets at once.
-            self._most = count // 2
-            return await self.fill()
-        self._filled_at, self._again_at = time.monotonic(), 0.0
-        self.tickets.extend(tickets)
-        return None
-
-    def _wanted(self) -> int:
-        """How many tickets to fetch: more when the last ones went soon, fewer after a lull."""
+    def fill(self) -> Optional[TickrError]:
+        """Fetches more when the last ones went soon, fewer after a lull."""
         now = time.monotonic()
         if self._filled_at:
             lasted = now - self._filled_at
             self.size = self.size * 2 if lasted < SOON else self.size // (1 + (lasted > LULL))
         self._filled_at, self._again_at = 0.0, now + RETRY_AFTER
         self.size = min(max(self.size, CACHE_MIN), self._most)
-        return max(self.size - len(self.tickets), 1)
+        count = max(self.size - len(self.tickets), 1)
+        try:
+            self.tickets.extend(self.fetch(count))
+        except TickrError as error:
+            if count == 1 or not isinstance(error, Refused):
+                return error
+            # The server issues fewer tickets at once.
+            self._most = count // 2
+            return self.fill()
+        self._filled_at, self._again_at = time.monotonic(), 0.0
+        return None
 
 
 class _Base:
-    _waiting: Blocking
-
     def __init__(
         self,
         servers: Iterable[str],
@@ -124,94 +121,82 @@ class _Base:
                 "cache of 0 or more tickets"
             )
 
-        def make() -> _Own:
-            made = (Server(url, timeout, password, check_order) for url in urls)
-            return _Own(made, cache, self._waiting)
+        def start() -> _Own:
+            return _Own([Server(url, timeout, password, check_order) for url in urls], cache)
 
-        self._make, self._own, self._closed = make, make(), False
-        _clients.add(self)
-
-    def _start_in_child(self) -> None:
-        # The parent's connections end here without a word to the server. No lock is taken: a
-        # thread that is not in this process may hold it.
-        for server in self._own.servers:
-            server.disconnect()
-        self._own = self._make()
+        self._start, self._own, self._has_cache, self._closed = start, start(), cache > 0, False
 
     def _mine(self) -> _Own:
         if self._closed:
             raise RuntimeError("the client is closed")
-        # Some servers fork without telling Python, as uWSGI does unless told to.
-        if self._own.pid != os.getpid():
-            self._start_in_child()
+        if self._own.process != (os.getpid(), len(_forks)):
+            # The parent's connections end here without a word to the server. No lock is taken: a
+            # thread that is not in this process may hold it.
+            for server in self._own.servers:
+                server.disconnect()
+            self._own = self._start()
         return self._own
 
     def _close(self) -> None:
         self._closed = True
         for server in self._own.servers:
-            server.close()
+            with server.lock:
+                server.closed = True
+                server.disconnect()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({[server.name for server in self._own.servers]})"
 
 
-class Client(_Base):
+class Client(_Base, AbstractContextManager["Client"]):
     """Blocking; may be shared between threads."""
-
-    _waiting = Blocking()
 
     def next(self) -> int:
         """A ticket that nobody else gets."""
-        return run(self._mine().next())
+        own = self._mine()
+        return int(_run(own.next(_block))) if self._has_cache else own.fetch(1)[0]
 
     def take(self, count: int) -> range:
         """This many tickets as one run, straight from a server; at most its TICKR_MAX_BATCH."""
-        return run(self._mine().fetch(count))
+        return self._mine().fetch(count)
 
     def close(self) -> None:
         """Closes the connections; what is left of the cache is never issued."""
         self._close()
 
-    def __enter__(self) -> Client:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class AsyncClient(_Base):
-    """The same for asyncio."""
-
-    _waiting = Asyncio()
+class AsyncClient(_Base, AbstractAsyncContextManager["AsyncClient"]):
+    """The same for asyncio. Threads ask the servers; whoever is cancelled does not wait for them,
+    and what they bring is for the others, or a gap."""
 
     async def next(self) -> int:
         """A ticket that nobody else gets."""
-        return await self._mine().next()
+        own = self._mine()
+        return await own.next(asyncio.wrap_future) if self._has_cache else (await self.take(1))[0]
 
     async def take(self, count: int) -> range:
         """This many tickets as one run, straight from a server; at most its TICKR_MAX_BATCH."""
-        return await self._mine().fetch(count)
+        own = self._mine()
+        return await asyncio.wrap_future(begin(lambda: own.fetch(count)))
 
     async def close(self) -> None:
         """Closes the connections; what is left of the cache is never issued."""
         self._close()
-        refill = self._own.refill
-        if refill and not self._waiting.is_over(refill):
-            refill.cancel()
-            await self._waiting.outcome(refill)
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
-def _start_all_in_child() -> None:
-    for client in list(_clients):
-        client._start_in_child()
+async def _block(refill: Future[Optional[TickrError]]) -> Optional[TickrError]:
+    return refill.result()
 
 
-_clients: weakref.WeakSet[_Base] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_all_in_child)
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that never waits for a loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
