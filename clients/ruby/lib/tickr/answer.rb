@@ -27,43 +27,59 @@ module Tickr
     seconds.positive? ? seconds : raise(Failure, LATE)
   end
 
+  # Its errors are for who waits for it.
+  def self.thread
+    Thread.new do
+      Thread.current.name, Thread.current.report_on_exception = "tickr-client", false
+      yield
+    end
+  end
+
+  # Text from elsewhere on one line: it must not steer a terminal or forge a line of a log.
+  def self.printable(text)
+    text.to_s.dup.force_encoding("UTF-8").scrub.gsub(/[\p{C}\p{Z}]/u, " ")[0, 200]
+  end
+
   # An answer on its way in.
   class Answer
-    LENGTH_MAX, INTERIM_MAX, DETAIL_MAX, TICKET_MAX = 64 * 1024, 8, 200, 2**64 - 1
+    LENGTH_MAX, INTERIM_MAX, TICKET_MAX = 64 * 1024, 8, 2**64 - 1
+    # 101 is final: what follows it is another protocol.
+    INTERIM = %r{\AHTTP/1\.[01] 1(?!01)\d\d\b}n
     HEAD = %r{\AHTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?((?:\r\n[!#-'*+.^-z|~A-Z0-9-]+:[^\r\n]*)*)\z}n
 
-    attr_reader :status, :reusable
+    attr_reader :status
 
     def initialize(socket, deadline)
-      @socket, @deadline = socket, deadline
-      @buffer, @received, @status = "".b, 0, 0
+      @socket, @deadline, @buffer, @received = socket, deadline, "".b, 0
+      text = up_to("\r\n\r\n")
+      INTERIM_MAX.times { text = up_to("\r\n\r\n") if INTERIM.match?(text) }
+      head = HEAD.match(text) unless INTERIM.match?(text)
+      wrong("not an HTTP/1 response, or too many interim ones") unless head
+      @old, @status, @fields = head[1] == "0", head[2].to_i, head[3].downcase.split("\r\n")
     end
 
-    # Text from elsewhere on one line: it must not steer a terminal or forge a line of a log.
-    def self.printable(text)
-      text.to_s.dup.force_encoding("UTF-8").scrub.gsub(/[\p{C}\p{Z}]/u, " ")[0, DETAIL_MAX]
-    end
-
-    # The JSON object in the body. What became of an explanation matters less than the status.
-    def read
-      head = read_head
-      @status = head[2].to_i
-      body = JSON.parse(read_body(head).force_encoding("UTF-8").scrub)
-      body.is_a?(Hash) ? body : {}
-    rescue Failure, SystemCallError, JSON::JSONError => error
-      return {} unless [0, 200].include?(@status)
-
-      error.is_a?(JSON::JSONError) ? wrong("the body is not JSON") : raise
-    end
-
-    # The tickets in a body; nothing is believed that could not be so.
-    def tickets(body, count)
-      first, increment, counted = body.values_at("first", "increment", "count")
+    # The tickets in the body; nothing is believed that could not be so.
+    def tickets(count)
+      first, increment, counted = object.values_at("first", "increment", "count")
       last = first + (count - 1) * increment if [first, increment, counted].all?(Integer)
       unless last && first >= 0 && increment >= 1 && counted == count && last <= TICKET_MAX
         wrong("the body is not the range asked for")
       end
       (first..last).step(increment)
+    rescue JSON::JSONError
+      wrong("the body is not JSON")
+    end
+
+    # What became of an explanation matters less than the status.
+    def detail
+      Tickr.printable(object["detail"])
+    rescue Failure, SystemCallError, JSON::JSONError
+      ""
+    end
+
+    # Whether the connection can't be used again: it closes, or more came than was asked for.
+    def last?
+      @old || @fields.grep(/\Aconnection:.*\bclose\b/).any? || !@buffer.empty?
     end
 
     private
@@ -72,33 +88,21 @@ module Tickr
       raise Failure, "did not respond like a Tickr server: #{reason}"
     end
 
-    def read_head(interims = 0)
-      head = HEAD.match(up_to("\r\n\r\n")) or wrong("not an HTTP/1 response")
-      # 101 is final: what follows it is another protocol.
-      return head unless head[2].match?(/\A1(?!01)/)
-
-      interims < INTERIM_MAX ? read_head(interims + 1) : wrong("too many interim responses")
-    end
-
-    def read_body(head)
-      fields = head[3].downcase.split("\r\n")
-      framing = fields.grep(/\A(content-length|transfer-encoding):/)
+    def object
+      framing = @fields.grep(/\A(content-length|transfer-encoding):/)
       case framing.one? && framing[0]
       when /\Acontent-length:[ \t]*(\d{1,9})[ \t]*\z/ then body = exactly($1.to_i)
       when /\Atransfer-encoding:[ \t]*chunked[ \t]*\z/ then body = chunks
       else wrong("it does not say how long its body is")
       end
-      closes = head[1] == "0" || fields.grep(/\Aconnection:.*\bclose\b/).any?
-      @reusable = !closes && @buffer.empty?
-      body
+      body = JSON.parse(body.force_encoding("UTF-8").scrub)
+      body.is_a?(Hash) ? body : {}
     end
 
     def chunks
       body = "".b
-      loop do
-        length = up_to("\r\n")[/\A(\h{1,8})[ \t]*(?:;.*)?\z/, 1]&.hex
+      until (length = up_to("\r\n")[/\A(\h{1,8})[ \t]*(?:;.*)?\z/, 1]&.hex)&.zero?
         body << exactly(length) if length
-        break if length == 0
         wrong("a chunk of the body is malformed") unless length && exactly(2) == "\r\n"
       end
       # The trailer ends with an empty line; nothing in it is needed.

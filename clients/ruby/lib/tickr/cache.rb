@@ -40,10 +40,7 @@ module Tickr
       low = @tickets.size <= (@refill_at || @size / 2) && Tickr.now >= @again_at
       return if @refill&.alive? || !(low || @tickets.empty?)
 
-      @refill = Thread.new do
-        Thread.current.name, Thread.current.report_on_exception = "tickr-client", false
-        fill
-      end
+      @refill = Tickr.thread { fill }
     rescue ThreadError
       @refill = nil
     end

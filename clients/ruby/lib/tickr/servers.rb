@@ -35,8 +35,8 @@ module Tickr
   # A server, and how it has been doing.
   class Server
     PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
-    IDLE_MAX, NODES_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX = 8, 64, 32, 8, 107
-    URL = %r{\Ahttp://(?:\[([\h:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?/?\z}
+    IDLE_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX = 8, 64, 8, 107
+    URL = %r{\A(?:unix:([^\0]+)|http://(?:\[([\h:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?/?)\z}
     # The text is not repeated in errors: it may hold a password.
     USAGE = "invalid server URL: use http://HOST:PORT or unix:PATH, and password: for a password"
 
@@ -50,12 +50,18 @@ module Tickr
         host = place[:host].to_s
         place = "http://#{host.include?(":") ? "[#{host}]" : host}:#{place.fetch(:port, 80)}"
       end
-      locate(place.to_s)
+      _, @path, ipv6, name, port = *URL.match(place.to_s)
+      @host, @port = ipv6 || name, (port || 80).to_i
+      good = @path ? @path.bytesize <= PATH_MAX : @host && (1..65_535).cover?(@port)
+      raise ArgumentError, USAGE unless good
+
+      host = ipv6 ? "[#{IPAddr.new(ipv6, Socket::AF_INET6)}]" : name
+      @name = @path ? place : "http://#{host}:#{@port}"
       @head = "Host: #{@path ? "localhost" : @name[7..-1]}\r\nAccept: application/json\r\n"
       @head += "Authorization: Basic #{["tickr:#{password}"].pack("m0")}\r\n" if password
       @seconds, @check_order = seconds, check_order
-      @mutex, @idle, @runs, @admitted = Mutex.new, [], {}, 0
-      praise
+      @mutex, @idle, @runs, @admitted = Mutex.new, [], [], 0
+      @paused_until, @pause = 0.0, PAUSE_MIN
     end
 
     # A run of tickets. An idle connection may have been closed meanwhile, or lead to a process that
@@ -86,25 +92,8 @@ module Tickr
 
     private
 
-    def locate(url)
-      @name, @path = url, url.delete_prefix("unix:")
-      return if @path != url && (1..PATH_MAX).cover?(@path.bytesize) && !@path.include?("\0")
-
-      match, @path = URL.match(url), nil
-      @port = match && (match[3] || 80).to_i
-      raise ArgumentError, USAGE unless (1..65_535).cover?(@port)
-
-      @host = match[1] || match[2]
-      @name = "http://#{match[1] ? "[#{IPAddr.new(@host, Socket::AF_INET6)}]" : @host}:#{@port}"
-    end
-
-    def praise
-      @paused_until, @pause = 0.0, PAUSE_MIN
-    end
-
-    def blame
+    def blame(now = Tickr.now)
       disconnect
-      now = Tickr.now
       return if @paused_until > now
 
       @paused_until, @pause = now + @pause, [2 * @pause, PAUSE_MAX].min
@@ -117,33 +106,29 @@ module Tickr
       addresses.shift.connect(timeout: Tickr.left(deadline) / (addresses.size + 1))
     rescue SystemCallError, IOError, SocketError, ThreadError => error
       retry if addresses&.any?
-      raise Failure, "can't be reached (#{Answer.printable(error.message)})"
+      raise Failure, "can't be reached (#{Tickr.printable(error.message)})"
     end
 
     # The resolver has time-outs of its own, longer than ours; a thread is left with them.
     def resolve(deadline)
-      lookup = Thread.new do
-        Thread.current.report_on_exception = false
-        Addrinfo.getaddrinfo(@host, @port, nil, :STREAM).first(ADDRESSES_MAX)
-      end
-      lookup.join(Tickr.left(deadline)) ? lookup.value : raise(Failure, LATE)
+      lookup = Tickr.thread { Addrinfo.getaddrinfo(@host, @port, nil, :STREAM) }
+      lookup.join(Tickr.left(deadline)) || raise(Failure, LATE)
+      lookup.value.first(ADDRESSES_MAX)
     end
 
     def ask(socket, count, sent_at, deadline)
       # It fits into the buffer of a connection where nothing else waits to be read.
       socket.write_nonblock("GET /tickets/create/#{count}?format=range HTTP/1.1\r\n#{@head}\r\n")
       answer = Answer.new(socket, deadline)
-      body = answer.read
-      detail = Answer.printable(body["detail"])
+      detail = answer.detail unless answer.status == 200
       raise Refused.new(@name, detail) if answer.status == 400
-      reason = "responded #{answer.status}#{": #{detail}" unless detail.empty?}"
-      raise Failure, reason unless answer.status == 200
+      raise Failure, "responded #{answer.status}: #{detail}".delete_suffix(": ") if detail
 
-      run, kept = answer.tickets(body, count), false
+      run, kept = answer.tickets(count), false
       @mutex.synchronize do
         admit(run, sent_at)
-        praise
-        kept = answer.reusable && @idle.size < IDLE_MAX && !@closed
+        @paused_until, @pause = 0.0, PAUSE_MIN
+        kept = !answer.last? && @idle.size < IDLE_MAX && !@closed
         @idle << socket if kept
       end
       run
@@ -157,18 +142,14 @@ module Tickr
     # those that its node had issued when the request was sent. Nodes behind one address are told
     # apart by increment and remainder.
     def admit(run, sent_at)
-      node = [run.step, run.begin % run.step]
-      runs = @runs.fetch(node, [])
-      _, issued = runs.reverse_each.find do |first, last, number|
-        run.begin <= last && (first <= run.end || number <= sent_at)
-      end
-      if issued
-        raise Stale, "issued #{run.begin} after #{issued}, and tickets must not go backwards: " \
+      @runs.each do |old, number|
+        same_node = old.step == run.step && ((old.begin - run.begin) % run.step).zero?
+        next unless same_node && run.begin <= old.end && (old.begin <= run.end || number <= sent_at)
+
+        raise Stale, "issued #{run.begin} after #{old.end}, and tickets must not go backwards: " \
                      "its counter may have been set back, or several processes share this address"
       end
-      @runs.delete(node)
-      @runs[node] = runs.last(RUNS_MAX - 1) << [run.begin, run.end, @admitted += 1]
-      @runs.shift if @runs.size > NODES_MAX
+      @runs = @runs.last(RUNS_MAX - 1) << [run, @admitted += 1]
     end
   end
 
