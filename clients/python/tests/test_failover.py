@@ -39,6 +39,13 @@ class FailOver(Cases):
         bad, good = self.server(Faulty(chunks)), self.server(Good(7))
         self.assertEqual(self.client([bad.url, good.url]).next(), 7)
 
+    def test_an_explanation_that_can_not_be_read_hides_no_status(self):
+        for body in (b"[" * 60_000, b'{"detail":', b"[7]", b"7", b"{}", b"\xff"):
+            server = self.server(Faulty(answer(body, "503 No")))
+            with self.assertRaises(Unavailable) as raised:
+                self.client([server.url]).next()
+            self.assertEqual(raised.exception.attempts, [(server.url, "responded 503")])
+
     def test_every_address_of_a_name_is_tried(self):
         good = self.server(Good(7))
         port = int(good.url.rpartition(":")[2])
@@ -132,12 +139,12 @@ class Settings(unittest.TestCase):
     def test_what_is_remembered_is_bounded(self):
         server = new_server()
         for number in range(1, 1000):
-            server.admit(range(number, number + number, number), 0)
-            server.admit(range(100 * number, 100 * number + 1), 0)
+            server.admit(range(number, number + number, number), [])
+            server.admit(range(100 * number, 100 * number + 1), [])
         self.assertEqual(len(server.runs), 64)
         # The latest ones.
         with self.assertRaises(_servers.Stale):
-            server.admit(range(100 * 980, 100 * 980 + 1), 0)
+            server.admit(range(100 * 980, 100 * 980 + 1), [])
 
 
 class Connections(unittest.TestCase):

@@ -34,6 +34,14 @@ class FailOverTest < Case
     end
   end
 
+  def test_an_explanation_that_can_not_be_read_hides_no_status
+    ["[" * 60_000, "{\"detail\":", "[7]", "7", "{}", "\xff"].each do |body|
+      server = server(answer(body, "503 No"))
+      error = unavailable { client([server.url]).get_ticket }
+      assert_equal [[server.url, "responded 503"]], error.attempts
+    end
+  end
+
   def test_every_address_of_a_name_is_tried
     good = good(7)
     port = good.url[/\d+\z/]
@@ -155,12 +163,12 @@ class SettingsTest < Case
   def test_what_is_remembered_is_bounded
     server = list(client(["http://tickr"]))[0]
     (1..80).each do |number|
-      server.send(:admit, (number..number).step(number), 0)
-      server.send(:admit, (100 * number..100 * number).step(1), 0)
+      server.send(:admit, (number..number).step(number), [])
+      server.send(:admit, (100 * number..100 * number).step(1), [])
     end
     assert_equal 64, server.instance_variable_get(:@runs).size
     # The latest ones.
-    assert_raises(Tickr::Stale) { server.send(:admit, (5000..5000).step(1), 0) }
+    assert_raises(Tickr::Stale) { server.send(:admit, (5000..5000).step(1), []) }
   end
 end
 

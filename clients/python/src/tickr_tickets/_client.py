@@ -69,10 +69,8 @@ class _Own:
             may_fail = True
 
     def _is_hungry(self) -> bool:
-        if self.refill and not self.refill.done():
-            return False
-        low = len(self.tickets) <= self.size // 2 and time.monotonic() >= self._again_at
-        return low or not self.tickets
+        is_low = len(self.tickets) <= self.size // 2 and time.monotonic() >= self._again_at
+        return (is_low or not self.tickets) and (not self.refill or self.refill.done())
 
     def fill(self) -> Optional[TickrError]:
         """Fetches more when the last ones went soon, fewer after a lull."""

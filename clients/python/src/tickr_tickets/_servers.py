@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from base64 import b64encode
-from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Callable, Optional, TypeVar
@@ -31,12 +30,14 @@ _URL = re.compile(
 _USAGE = "invalid server URL: use http://HOST:PORT, without a user, or unix:PATH, 107 bytes at most"
 
 # 101 is final: what follows it is another protocol.
-_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r]")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d\b")
 _HEAD = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?((?:\r\n[!#-'*+.^-z|~\w-]+:[^\r\n]*)*)")
 # How long the body is, which exactly one field has to say.
 _FRAMES = re.compile(rb"\n(content-length:.*|transfer-encoding:.*)")
 _FRAMING = re.compile(rb"content-length:\s*(\d{1,9})\s*|transfer-encoding:\s*chunked\s*")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?")
+# What json raises; of arrays in arrays, the latter.
+_NOT_JSON = (ValueError, RecursionError)
 
 
 class TickrError(Exception):
@@ -152,9 +153,8 @@ class Server:
         self.idle: list[socket.socket] = []
         #: It is the last choice until then.
         self.paused_until, self.pause = 0.0, PAUSE_MIN
-        #: The latest runs, numbered as they came.
-        self.runs: deque[tuple[range, int]] = deque(maxlen=RUNS_MAX)
-        self._admitted = 0
+        #: The latest runs, in a list that is never changed, only replaced.
+        self.runs: list[range] = []
 
     def fetch(self, count: int) -> range:
         """A run of tickets. An old connection may have been closed meanwhile, or lead to a process
@@ -165,12 +165,12 @@ class Server:
                 if self.closed:
                     raise RuntimeError("the client is closed")
                 idle = self.idle.pop() if self.idle else None
-                sent_at = self._admitted if self._ordered else 0
+                known = self.runs if self._ordered else []
             what = "can't be reached"
             try:
                 sock = idle or self._connect(deadline)
                 what = "closed the connection early"
-                return self._ask(sock, count, sent_at, deadline)
+                return self._ask(sock, count, known, deadline)
             # A text that looks like a host name may be none (UnicodeError).
             except (Failure, OSError, UnicodeError, FutureTimeout) as error:
                 failure = error if isinstance(error, Failure) else _explain(error, what)
@@ -200,7 +200,7 @@ class Server:
                 if not found or not isinstance(error, OSError):
                     raise
 
-    def _ask(self, sock: socket.socket, count: int, sent_at: int, deadline: float) -> range:
+    def _ask(self, sock: socket.socket, count: int, known: list[range], deadline: float) -> range:
         request = f"GET /tickets/create/{count}?format=range HTTP/1.1\r\n{self._head}\r\n"
         kept = False
         try:
@@ -209,14 +209,14 @@ class Server:
             answer, detail = Answer(sock, deadline), ""
             if answer.status != 200:
                 # What became of an explanation matters less than the status.
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Failure, OSError, LookupError, TypeError, *_NOT_JSON):
                     detail = printable(str(json.loads(answer.read())["detail"]))
                 if answer.status == 400:
                     raise Refused(self.name, detail)
                 raise Failure(f"responded {answer.status}" + (detail and f": {detail}"))
             run = tickets(answer.read(), count)
             with self.lock:
-                self.admit(run, sent_at)
+                self.admit(run, known)
                 self.paused_until, self.pause = 0.0, PAUSE_MIN
                 kept = not (answer.is_last() or self.closed) and len(self.idle) < IDLE_MAX
                 self.idle += [sock] if kept else []
@@ -225,20 +225,19 @@ class Server:
             if not kept:
                 sock.close()
 
-    def admit(self, run: range, sent_at: int) -> None:
+    def admit(self, run: range, known: list[range]) -> None:
         """Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not
-        above those that its node had issued when the request was sent. Nodes are told apart by
+        above those of its node that were known when the request was sent. Nodes are told apart by
         increment and remainder."""
-        for old, number in self.runs:
+        for old in self.runs:
             is_same_node = old.step == run.step and (old[0] - run[0]) % run.step == 0
-            is_behind = run[0] <= old[-1] and (old[0] <= run[-1] or number <= sent_at)
+            is_behind = run[0] <= old[-1] and (old[0] <= run[-1] or old in known)
             if is_same_node and is_behind:
                 raise Stale(
                     f"issued {run[0]} after {old[-1]}, and tickets must not go backwards: its "
                     "counter may have been set back, or several processes share this address"
                 )
-        self._admitted += 1
-        self.runs.append((run, self._admitted))
+        self.runs = [*self.runs[1 - RUNS_MAX :], run]
 
     def blame(self) -> None:
         now = time.monotonic()
@@ -254,7 +253,7 @@ def tickets(body: bytes, count: int) -> range:
     """The tickets in a body; nothing is believed that could not be so."""
     try:
         answer = json.loads(body)
-    except (ValueError, RecursionError):
+    except _NOT_JSON:
         raise not_tickr("the body is not JSON") from None
     fields: Any = answer if isinstance(answer, dict) else {}
     first, increment, counted = (fields.get(key) for key in ("first", "increment", "count"))

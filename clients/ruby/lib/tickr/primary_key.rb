@@ -7,12 +7,9 @@ module Tickr
   class PrimaryKey < Module
     def initialize(client)
       super()
-      @client = client
-    end
-
-    def included(model)
-      client = @client
-      model.before_create { self.id ||= client.get_ticket if self.class.primary_key }
+      define_singleton_method(:included) do |model|
+        model.before_create { self.id ||= client.get_ticket if self.class.primary_key }
+      end
     end
   end
 end

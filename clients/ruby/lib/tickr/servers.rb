@@ -60,7 +60,8 @@ module Tickr
       @head = "Host: #{@path ? "localhost" : @name[7..-1]}\r\nAccept: application/json\r\n"
       @head += "Authorization: Basic #{["tickr:#{password}"].pack("m0")}\r\n" if password
       @seconds, @check_order = seconds, check_order
-      @mutex, @idle, @runs, @admitted = Mutex.new, [], [], 0
+      # The latest runs, in an array that is never changed, only replaced.
+      @mutex, @idle, @runs = Mutex.new, [], []
       @paused_until, @pause = 0.0, PAUSE_MIN
     end
 
@@ -69,12 +70,12 @@ module Tickr
     def fetch(count)
       # Another attempt has what is left of the time.
       deadline ||= Tickr.now + @seconds
-      idle, sent_at = @mutex.synchronize do
+      idle, known = @mutex.synchronize do
         raise IOError, "the client is closed" if @closed
 
-        [@idle.pop, @check_order ? @admitted : 0]
+        [@idle.pop, @check_order ? @runs : []]
       end
-      ask(idle || connect(deadline), count, sent_at, deadline)
+      ask(idle || connect(deadline), count, known, deadline)
     rescue Failure => failure
       retry if idle && failure.is_a?(Stale)
       @mutex.synchronize { blame }
@@ -116,7 +117,7 @@ module Tickr
       lookup.value.first(ADDRESSES_MAX)
     end
 
-    def ask(socket, count, sent_at, deadline)
+    def ask(socket, count, known, deadline)
       # It fits into the buffer of a connection where nothing else waits to be read.
       socket.write_nonblock("GET /tickets/create/#{count}?format=range HTTP/1.1\r\n#{@head}\r\n")
       answer = Answer.new(socket, deadline)
@@ -126,7 +127,7 @@ module Tickr
 
       run, kept = answer.tickets(count), false
       @mutex.synchronize do
-        admit(run, sent_at)
+        admit(run, known)
         @paused_until, @pause = 0.0, PAUSE_MIN
         kept = !answer.last? && @idle.size < IDLE_MAX && !@closed
         @idle << socket if kept
@@ -139,17 +140,18 @@ module Tickr
     end
 
     # Takes note of a run, or refuses it: when it holds a ticket of a recent one, or is not above
-    # those that its node had issued when the request was sent. Nodes behind one address are told
+    # those of its node that were known when the request was sent. Nodes behind one address are told
     # apart by increment and remainder.
-    def admit(run, sent_at)
-      @runs.each do |old, number|
+    def admit(run, known)
+      ahead = @runs.find do |old|
         same_node = old.step == run.step && ((old.begin - run.begin) % run.step).zero?
-        next unless same_node && run.begin <= old.end && (old.begin <= run.end || number <= sent_at)
-
-        raise Stale, "issued #{run.begin} after #{old.end}, and tickets must not go backwards: " \
+        same_node && run.begin <= old.end && (old.begin <= run.end || known.include?(old))
+      end
+      if ahead
+        raise Stale, "issued #{run.begin} after #{ahead.end}, and tickets must not go backwards: " \
                      "its counter may have been set back, or several processes share this address"
       end
-      @runs = @runs.last(RUNS_MAX - 1) << [run, @admitted += 1]
+      @runs = @runs.last(RUNS_MAX - 1) << run
     end
   end
 
