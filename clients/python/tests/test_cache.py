@@ -6,7 +6,7 @@ import time
 import unittest
 from unittest import mock
 
-from tickr_tickets import AsyncClient, Client, Unavailable, _client
+from tickr_tickets import AsyncClient, Client, Unavailable, _client, _servers
 
 from .clients import Cases, no_leaks, with_both
 from .faulty import Faulty, Good, answer, tickets
@@ -159,6 +159,32 @@ class Tasks(unittest.TestCase):
         with Faulty(respond) as server:
             self.assertEqual(asyncio.run(cancel(server.url)), (True, 2, 3))
             self.assertEqual(server.connections, 2)
+
+    def test_many_requests_at_once_have_a_bounded_number_of_threads(self):
+        lock, numbers, running, most = threading.Lock(), iter(range(1, 1000)), 0, 0
+        full = threading.Event()
+        self.addCleanup(full.set)
+
+        def respond(connection, count):
+            nonlocal running, most
+            with lock:
+                running += 1
+                most, number = max(most, running), next(numbers)
+                if running == _servers.THREADS_MAX:
+                    full.set()
+            full.wait(60)
+            with lock:
+                running -= 1
+            return tickets(number, count)
+
+        async def take(url):
+            async with AsyncClient([url], timeout=60, check_order=False) as client:
+                runs = await asyncio.gather(*(client.take(1) for _ in range(200)))
+                return sorted(run[0] for run in runs)
+
+        with Faulty(respond) as server:
+            self.assertEqual(asyncio.run(take(server.url)), list(range(1, 201)))
+        self.assertEqual(most, _servers.THREADS_MAX)
 
     def test_close_does_not_wait_for_a_refill_and_leaves_no_task(self):
         go_on = threading.Event()

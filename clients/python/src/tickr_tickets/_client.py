@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Awaitable, Callable, Coroutine, Iterable, Optional
 
-from ._servers import Failure, Refused, Server, TickrError, Unavailable, begin
+from ._servers import Failure, Refused, Server, Threads, TickrError, Unavailable
 
 SERVERS_MAX, CACHE_MIN, SOON, LULL, RETRY_AFTER = 256, 16, 0.1, 10.0, 1.0
 
@@ -32,6 +32,7 @@ class _Own:
     def __init__(self, servers: list[Server], most: int) -> None:
         self.process, self.servers, self._most = (os.getpid(), len(_forks)), servers, most
         self.tickets: deque[int] = deque()
+        self.threads = Threads()
         #: How many tickets to have; it follows the demand.
         self.size = CACHE_MIN
         # One refill at a time. It needs no lock: what it changes is its own, or changes at once.
@@ -58,7 +59,7 @@ class _Own:
             with self._lock:
                 ticket = self.tickets.popleft() if self.tickets else None
                 if self._is_hungry():
-                    self.refill, may_fail = begin(self.fill), True
+                    self.refill, may_fail = self.threads.begin(self.fill), True
                 refill = self.refill
             if ticket is not None:
                 return ticket
@@ -178,7 +179,7 @@ class AsyncClient(_Base, AbstractAsyncContextManager["AsyncClient"]):
     async def take(self, count: int) -> range:
         """This many tickets as one run, straight from a server; at most its TICKR_MAX_BATCH."""
         own = self._mine()
-        return await asyncio.wrap_future(begin(lambda: own.fetch(count)))
+        return await asyncio.wrap_future(own.threads.begin(lambda: own.fetch(count)))
 
     async def close(self) -> None:
         """Closes the connections; what is left of the cache is never issued."""

@@ -14,14 +14,17 @@ import socket
 import threading
 import time
 from base64 import b64encode
+from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any, Callable, Optional, TypeVar
 
 T = TypeVar("T")
 
 PAUSE_MIN, PAUSE_MAX, LENGTH_MAX, INTERIM_MAX, DETAIL_MAX = 1.0, 30.0, 64 * 1024, 8, 200
 IDLE_MAX, RUNS_MAX, ADDRESSES_MAX, PATH_MAX, TICKET_MAX = 8, 64, 8, 107, 2**64 - 1
+THREADS_MAX = 32
 
 _URL = re.compile(
     r"unix:([^\0]+)|http://(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?/?"
@@ -186,8 +189,8 @@ class Server:
         found: list[Any] = [(getattr(socket, "AF_UNIX", 0), self._path)]
         if not self._path:
             # The resolver has time-outs of its own, longer than ours; a thread is left with them.
-            lookup = begin(lambda: socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM))
-            found = lookup.result(left(deadline))[:ADDRESSES_MAX]
+            look_up = partial(socket.getaddrinfo, *self._place, type=socket.SOCK_STREAM)
+            found = Threads().begin(look_up).result(left(deadline))[:ADDRESSES_MAX]
         while True:
             family, *_, address = found.pop(0)
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -288,22 +291,42 @@ def _explain(error: Exception, what: str) -> Failure:
     return Stale(f"{what} ({getattr(error, 'strerror', None) or error})")
 
 
-def begin(work: Callable[[], T]) -> Future[T]:
-    """Does the work in a thread. Not by an executor: that waits for its threads when the program
-    ends."""
-    done: Future[T] = Future()
-    # From here on, who waits for it and is cancelled does not cancel it for the others.
-    done.set_running_or_notify_cancel()
+class Threads:
+    """Does work in at most THREADS_MAX threads; what is more waits for its turn. An executor would
+    do, but for one thing: the program can't end before its threads do."""
 
-    def do() -> None:
+    def __init__(self) -> None:
+        self._lock, self._running = threading.Lock(), 0
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def begin(self, work: Callable[[], T]) -> Future[T]:
+        done: Future[T] = Future()
+        # From here on, who waits for it and is cancelled does not cancel it for the others.
+        done.set_running_or_notify_cancel()
+
+        def do() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        with self._lock:
+            self._waiting.append(do)
+            if self._running == THREADS_MAX:
+                return done
+            self._running += 1
         try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
+            threading.Thread(target=self._run, name="tickr-client", daemon=True).start()
+        except RuntimeError:
+            # No thread is to be had.
+            self._run()
+        return done
 
-    try:
-        threading.Thread(target=do, name="tickr-client", daemon=True).start()
-    except RuntimeError:
-        # No thread is to be had.
-        do()
-    return done
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._running -= 1
+                    return
+                do = self._waiting.popleft()
+            do()
