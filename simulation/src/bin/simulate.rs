@@ -39,7 +39,7 @@ struct Sum {
     advances: [u64; 16],
     counts: [Counts; 2],
     /// Of all histories: the same for the same seeds, in whatever order they were run.
-    digest: u64,
+    digests: [u64; 2],
     failed: Option<u64>,
 }
 
@@ -69,8 +69,8 @@ fn main() -> ExitCode {
         for thread in threads {
             let part = thread.join().expect("a search ends");
             sum.steps += part.steps;
-            sum.digest = sum.digest.wrapping_add(part.digest);
             for world in 0..2 {
+                sum.digests[world] = sum.digests[world].wrapping_add(part.digests[world]);
                 sum.histories[world] += part.histories[world];
                 sum.counts[world].add(&part.counts[world]);
             }
@@ -87,12 +87,12 @@ fn main() -> ExitCode {
         }
     }
     println!("advances until everybody served: {:?}", sum.advances);
-    let [allocators, nodes] = sum.histories;
+    let ([allocators, nodes], [first, second]) = (sum.histories, sum.digests);
     println!(
-        "{} histories ({allocators} of allocators, {nodes} of nodes), {} steps, digest {:016x}",
+        "{} histories ({allocators} of allocators, {nodes} of nodes), {} steps, \
+         digests {first:016x} and {second:016x}",
         allocators + nodes,
         sum.steps,
-        sum.digest
     );
     if let Some(seed) = sum.failed {
         return replay(seed);
@@ -118,7 +118,7 @@ fn search(next: &AtomicU64, stop: &AtomicBool, end: u64, until: Instant) -> Sum 
         let world = (seed % 2) as usize;
         sum.histories[world] += 1;
         sum.steps += one.record.steps;
-        sum.digest = sum.digest.wrapping_add(one.record.digest);
+        sum.digests[world] = sum.digests[world].wrapping_add(one.record.digest);
         if world == 0 {
             sum.advances[one.advances.min(15)] += 1;
         }
