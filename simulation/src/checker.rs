@@ -9,6 +9,8 @@ use tickr::counter::{Epoch, Job, JobId, Memory, Owner, Task, View};
 use tickr::moment::Moment;
 use tickr::ticket::{Numbering, Run};
 
+use crate::backend::Committed;
+
 /// A law that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -106,10 +108,10 @@ impl Witness {
     }
 
     /// A block was committed for it.
-    pub fn on_commit(&mut self, id: JobId, last: u64, count: u64, epoch: Epoch) {
-        let (asked, ..) = self.asked[&id];
+    pub fn on_commit(&mut self, block: &Committed) {
+        let (asked, ..) = self.asked[&block.job];
         self.committed
-            .insert(last + 1 - count, (last, epoch, asked));
+            .insert(block.first(), (block.last, block.epoch, asked));
     }
 
     /// It learns what a job has found, when it remembers so much.

@@ -1,10 +1,13 @@
-//! What both worlds share of a history: its outcome, its record, and why a process takes a turn.
+//! What both worlds share of a history: its outcome, its stage, its record, and why a process takes
+//! a turn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tickr::moment::Moment;
 use tickr::ticket::Numbering;
 
+use crate::agenda::Agenda;
+use crate::backend::{Answer, Flight};
 use crate::checker::{Lawful, broken};
 use crate::counts::Counts;
 use crate::tape::Tape;
@@ -27,6 +30,59 @@ pub struct History {
     pub record: Record,
     /// How often an operator had to advance before everybody served.
     pub advances: usize,
+}
+
+/// What a history is played on: its tape, its clock, what is to come and what has been.
+pub struct Stage<'a> {
+    pub tape: Tape<'a>,
+    pub now: Moment,
+    pub agenda: Agenda<Due>,
+    /// Faults have ended.
+    pub calm: bool,
+    pub record: Record,
+}
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+pub enum Due {
+    /// A process asks to be woken, in an incarnation.
+    Wake(usize, u64),
+    Execute(Flight),
+    ReadBack(Flight, Option<u64>),
+    Answer(Answer),
+    /// An operator goes on.
+    Operate(u64),
+    /// The name is pointed to this server, if it is still the primary.
+    Name(usize),
+    /// Bytes of a client arrive.
+    Arrive(usize, Vec<u8>),
+    Fin(usize),
+    Reset(usize),
+}
+
+impl<'a> Stage<'a> {
+    pub fn new(tape: Tape<'a>, traced: bool) -> Stage<'a> {
+        Stage {
+            tape,
+            now: START,
+            agenda: Agenda::default(),
+            calm: false,
+            record: Record::new(traced),
+        }
+    }
+
+    pub fn plan(&mut self, at: Moment, due: Due) {
+        self.agenda.plan(at, due);
+    }
+
+    pub fn count(&mut self, name: &'static str) {
+        self.record.counts.count(name);
+    }
+
+    /// Notes what happens, for whoever reads the history, and in the digest.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        self.record.note(self.now, self.agenda.planned(), text);
+    }
 }
 
 /// What happened.

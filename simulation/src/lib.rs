@@ -4,6 +4,7 @@
 pub mod agenda;
 pub mod answers;
 pub mod assumptions;
+pub mod backend;
 pub mod checker;
 pub mod clients;
 pub mod counts;

@@ -11,7 +11,6 @@ pub use self::kernel::Kernel;
 use self::socket::{Pending, Socket};
 use crate::checker::{Issued, Lawful, broken};
 use crate::clients::Request;
-use crate::history::Record;
 
 mod answered;
 mod desk;
@@ -20,13 +19,11 @@ mod socket;
 
 /// All connections of a history.
 pub struct Net {
-    pub now: Moment,
     pub numbering: Numbering,
     /// Of 256 reads and writes, so many are cut short.
     pub weather: u16,
     pub sockets: Vec<Socket>,
     pub issued: Issued,
-    pub record: Record,
     /// Bodies to send and resets to make, which what was written has caused.
     pub reactions: Vec<Reaction>,
 }
@@ -39,8 +36,14 @@ pub enum Reaction {
 }
 
 impl Net {
-    pub fn connect(&mut self, process: usize, room: Option<usize>, steady: bool) -> usize {
-        let socket = Socket::new(process, room, steady, self.now);
+    pub fn connect(
+        &mut self,
+        process: usize,
+        room: Option<usize>,
+        steady: bool,
+        now: Moment,
+    ) -> usize {
+        let socket = Socket::new(process, room, steady, now);
         self.sockets.push(socket);
         self.sockets.len() - 1
     }
@@ -169,8 +172,7 @@ impl Net {
     }
 
     /// Whether everybody who should have an answer by now has one.
-    pub fn overdue(&self, desk: &Desk) -> Lawful {
-        let now = self.now;
+    pub fn overdue(&self, desk: &Desk, now: Moment) -> Lawful {
         for at in desk.by_id.values() {
             let socket = &self.sockets[*at];
             let broken_off = socket.reset || socket.hung_up;
@@ -208,6 +210,11 @@ impl Net {
             }
         }
         Ok(())
+    }
+
+    /// Some client does not take what there is for it.
+    pub fn holds_back(&self, desk: &Desk) -> bool {
+        desk.by_id.values().any(|at| self.sockets[*at].blocked)
     }
 
     /// When a process has come to rest.

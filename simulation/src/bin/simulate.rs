@@ -36,7 +36,7 @@ struct Sum {
     /// Among allocators, and among nodes.
     histories: [u64; 2],
     steps: u64,
-    advances: [u64; 16],
+    advances: [[u64; 16]; 2],
     counts: [Counts; 2],
     /// Of all histories: the same for the same seeds, in whatever order they were run.
     digests: [u64; 2],
@@ -75,18 +75,20 @@ fn main() -> ExitCode {
                 sum.counts[world].add(&part.counts[world]);
             }
             sum.failed = sum.failed.or(part.failed);
-            for (all, own) in sum.advances.iter_mut().zip(part.advances) {
+            let all = sum.advances.as_flattened_mut().iter_mut();
+            for (all, own) in all.zip(part.advances.as_flattened()) {
                 *all += own;
             }
         }
     });
-    for (world, counts) in ["allocators", "nodes"].iter().zip(&sum.counts) {
-        println!("{world}:");
-        for (name, count) in counts.clone().sorted() {
+    for (world, name) in ["allocators", "nodes"].iter().enumerate() {
+        println!("{name}:");
+        for (name, count) in sum.counts[world].clone().sorted() {
             println!("{count:>12} {name}");
         }
+        let advances = sum.advances[world];
+        println!("advances until everybody served: {advances:?}");
     }
-    println!("advances until everybody served: {:?}", sum.advances);
     let ([allocators, nodes], [first, second]) = (sum.histories, sum.digests);
     println!(
         "{} histories ({allocators} of allocators, {nodes} of nodes), {} steps, \
@@ -119,9 +121,7 @@ fn search(next: &AtomicU64, stop: &AtomicBool, end: u64, until: Instant) -> Sum 
         sum.histories[world] += 1;
         sum.steps += one.record.steps;
         sum.digests[world] = sum.digests[world].wrapping_add(one.record.digest);
-        if world == 0 {
-            sum.advances[one.advances.min(15)] += 1;
-        }
+        sum.advances[world][one.advances.min(15)] += 1;
         sum.counts[world].add(&one.record.counts);
         if one.verdict.is_err() {
             sum.failed = Some(seed);

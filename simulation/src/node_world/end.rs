@@ -1,14 +1,15 @@
-//! The end of a history: faults end, whoever waits is answered, and a stop loses nothing.
+//! The end of a history: faults end, whoever waits is answered, everybody serves or names the
+//! command after which he does, and a stop loses nothing.
 
 use std::time::Duration;
 
 use tickr::http::array::Format;
 
-use super::processes::Process;
-use super::{Due, SECOND, World};
-use crate::checker::{Lawful, broken};
+use super::{MILLISECOND, SINGLE, World};
+use crate::backend::play::Play;
+use crate::backend::{Past, SECOND};
+use crate::checker::{Lawful, Violation, broken};
 use crate::clients::Kind;
-use crate::database::Owned;
 use crate::history::Cause;
 
 /// When the faults have ended, a stop takes no longer, if it may.
@@ -17,17 +18,10 @@ const DRAIN_CALM: Duration = Duration::from_secs(5);
 impl World<'_> {
     /// Faults end: whoever waits is answered, every node serves, and a stop loses nothing.
     pub(super) fn heal(&mut self) -> Lawful {
-        self.calm = true;
-        self.note(|| "faults end".to_string());
+        self.backend.heal(&mut self.stage);
         self.net.weather = 0;
-        self.server.up = true;
-        self.server.misfit = None;
-        self.server.read_only = false;
-        self.agenda.hasten(self.net.now + SECOND, |due| {
-            !matches!(due, Due::Wake(..) | Due::Open)
-        });
         for process in 0..self.processes.len() {
-            if self.processes[process].stopped {
+            if self.backend.parties[process].stopped {
                 self.resume(process)?;
             }
             let own = &mut self.processes[process];
@@ -36,63 +30,122 @@ impl World<'_> {
                 self.net
                     .make_room(at, None, &mut self.processes[process].desk);
                 let socket = &mut self.net.sockets[at];
-                socket.last_arrival = socket.last_arrival.min(self.net.now + SECOND);
+                socket.last_arrival = socket.last_arrival.min(self.stage.now + SECOND);
                 self.send_the_rest(at);
             }
             self.settle(process, Cause::Stimulus)?;
         }
-        if self.server.row.owner != Owned::By(0) {
-            self.pass(self.lease + SECOND * 2)?;
-            if self.server.row.owner != Owned::By(0) {
-                self.open_the_row();
-            }
-        }
         self.pass(SECOND * 15)?;
         for process in 0..self.processes.len() {
             if self.processes[process].node.is_none() {
-                self.start(process)?;
+                let memory = self.backend.parties[process].remembered();
+                self.start(process, memory)?;
             }
         }
         self.pass(SECOND * 15)?;
-        let left = self
-            .net
-            .numbering
-            .last_base()
-            .saturating_sub(self.server.row.id);
         for process in 0..self.processes.len() {
-            let own = &self.processes[process];
-            if own.node.is_none() {
-                return broken("everybody serves", format!("process {process} ended"));
+            self.nobody_waits(process)?;
+        }
+        let mut advances = 0;
+        let verdict = self.advance_until_all_serve(&mut advances);
+        self.advances = advances;
+        verdict?;
+        for process in 0..self.processes.len() {
+            if !self.processes[process].desk.draining && !self.backend.is_out_of_numbers() {
+                self.lose_one(process)?;
             }
-            for at in own.desk.open_sockets() {
-                if let Some(pending) = self.net.sockets[at].pending.front()
-                    && !self.net.sockets[at].fin_sent
-                {
-                    let what = &pending.request.kind;
-                    let left = self.net.sockets[at].pending.len();
-                    let told =
-                        format!("client {at} waits for {what:?}, {left} in all: {pending:?}");
-                    return broken("within its time", told);
-                }
-            }
-            if own.desk.draining || left < 400 {
-                continue;
-            }
-            let high = own.desk.high();
-            self.single(process)?;
-            self.pass(self.processes[process].settings.allocator.timeout)?;
-            if self.processes[process].desk.high() == high {
-                return broken("everybody serves", format!("process {process} does not"));
-            }
-            self.lose_one(process)?;
         }
         self.end_well()
     }
 
+    fn nobody_waits(&self, process: usize) -> Lawful {
+        let own = &self.processes[process];
+        if own.node.is_none() {
+            return broken("everybody serves", format!("process {process} ended"));
+        }
+        for at in own.desk.open_sockets() {
+            let socket = &self.net.sockets[at];
+            if let Some(pending) = socket.pending.front()
+                && !socket.fin_sent
+            {
+                let what = &pending.request.kind;
+                let left = socket.pending.len();
+                let told = format!("client {at} waits for {what:?}, {left} in all: {pending:?}");
+                return broken("within its time", told);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks each node for a ticket; one that has none must name the command after which it has.
+    pub(super) fn ask_each(&mut self) -> Result<Option<bool>, Violation> {
+        let mut longest = Duration::ZERO;
+        let mut asked = Vec::new();
+        for process in 0..self.processes.len() {
+            let own = &mut self.processes[process];
+            // One that stops serves nobody new.
+            if own.desk.draining {
+                continue;
+            }
+            own.desk.probed.clear();
+            longest = longest.max(own.settings.allocator.timeout);
+            self.wait_at_the_door(process, &[SINGLE]);
+            self.settle(process, Cause::Stimulus)?;
+            asked.push(process);
+        }
+        self.pass(longest + MILLISECOND)?;
+        let has_none = |process: &usize| {
+            let said = &self.processes[*process].desk.probed;
+            said.first().is_none_or(|(_, answer)| answer.status != 200)
+        };
+        asked.retain(has_none);
+        for process in &asked {
+            self.processes[*process].desk.told = None;
+            self.ask_steadily(*process, &[("GET /status", Kind::Status)])?;
+        }
+        if !asked.is_empty() {
+            self.pass(longest + MILLISECOND)?;
+        }
+        let (mut all, mut pasts) = (Some(true), Vec::new());
+        for process in asked {
+            let told = self.processes[process].desk.told.take();
+            let (state, detail) = told.unwrap_or_default();
+            let detail = detail.unwrap_or_default();
+            match state.as_str() {
+                "serving" => all = None,
+                "exhausted" => {}
+                "closed" if detail.contains("`tickr db advance") => {
+                    all = all.map(|_| false);
+                    pasts.push(self.past_of(&detail));
+                }
+                _ => {
+                    let told = format!("process {process}: {state}, {detail}");
+                    return broken("everybody serves", told).map(|()| None);
+                }
+            }
+        }
+        // Where one of them names no ticket, the operator finds out what was issued.
+        let all_named = pasts.iter().copied().min().flatten().is_some();
+        self.past = match pasts.into_iter().max().flatten() {
+            Some(past) if all_named => Past::Said(past),
+            _ => Past::Honest,
+        };
+        Ok(all)
+    }
+
+    /// The base id of the ticket that a node names in `--past`, if it does.
+    fn past_of(&self, detail: &str) -> Option<u64> {
+        let (_, rest) = detail.split_once("--past ")?;
+        let ticket: u64 = rest.split('`').next()?.parse().ok()?;
+        let numbering = self.net.numbering;
+        let offset = numbering.starting_offset() + numbering.node_number();
+        Some(ticket.checked_sub(offset)? / numbering.max_nodes() + 2)
+    }
+
     /// A client is gone while it waits: what was reserved for it serves the next one.
     pub(super) fn lose_one(&mut self, process: usize) -> Lawful {
-        let is_strict = |own: &Process| own.settings.allocator.prefetch.is_zero();
-        if !self.processes.iter().all(is_strict) {
+        let mut settings = self.processes.iter().map(|own| &own.settings.allocator);
+        if settings.any(|settings| !settings.prefetch.is_zero()) {
             return Ok(());
         }
         let seven = Kind::Tickets {
@@ -100,7 +153,7 @@ impl World<'_> {
             format: Format::Range,
         };
         let lines = [("GET /tickets/create/7?format=range", seven)];
-        let before = self.server.row.id;
+        let before = self.backend.row().id;
         let at = self.wait_at_the_door(process, &lines);
         self.settle(process, Cause::Stimulus)?;
         self.net
@@ -108,8 +161,8 @@ impl World<'_> {
         self.settle(process, Cause::Stimulus)?;
         self.wait_at_the_door(process, &lines);
         self.pass(self.processes[process].settings.allocator.timeout)?;
-        self.net.record.counts.count("client: gone while it waits");
-        match self.server.row.id - before {
+        self.stage.count("client: gone while it waits");
+        match self.backend.row().id - before {
             0..=7 => Ok(()),
             used => broken("who is gone uses up nothing", format!("{used} for 7")),
         }
@@ -122,13 +175,9 @@ impl World<'_> {
             if own.settings.shutdown_timeout < DRAIN_CALM.max(own.settings.allocator.timeout) {
                 continue;
             }
-            if own.desk.listening && !own.stopped {
+            if own.desk.listening {
                 self.single(process)?;
-                let single = Kind::Tickets {
-                    count: 1,
-                    format: Format::Array,
-                };
-                self.wait_at_the_door(process, &[("GET /tickets/create", single); 3]);
+                self.wait_at_the_door(process, &[SINGLE; 3]);
             }
             self.processes[process].must_end_well = true;
             self.begin_drain(process)?;

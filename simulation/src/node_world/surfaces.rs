@@ -1,22 +1,19 @@
 //! What a node says of itself, asked on all its surfaces at one instant.
 
-use tickr::http::array::Format;
-
-use super::World;
 use super::processes::Process;
+use super::{SINGLE, World};
+use crate::backend::Party;
 use crate::checker::{Lawful, Violation, broken};
 use crate::clients::Kind;
 use crate::history::Cause;
 
 impl World<'_> {
     pub(super) fn probe_one(&mut self) -> Lawful {
-        let fits = |process: &Process| {
-            process.node.is_some() && process.desk.listening && !process.stopped
-        };
+        let fits = |process: &Process, party: &Party| process.desk.listening && party.runs();
         let Some(process) = self.pick_process(fits) else {
             return Ok(());
         };
-        match self.tape.chance(128) {
+        match self.stage.tape.chance(128) {
             true => self.ask_steadily(process, &[("GET /status", Kind::Status)]),
             false => self.probe(process).map(|_| ()),
         }
@@ -37,16 +34,12 @@ impl World<'_> {
         process: usize,
     ) -> Result<Option<(bool, String, bool)>, Violation> {
         self.processes[process].desk.probed.clear();
-        let single = Kind::Tickets {
-            count: 1,
-            format: Format::Array,
-        };
         self.ask_steadily(
             process,
             &[
                 ("GET /readyz", Kind::Ready),
                 ("GET /metrics", Kind::Metrics),
-                ("GET /tickets/create", single),
+                SINGLE,
             ],
         )?;
         let said = std::mem::take(&mut self.processes[process].desk.probed);
@@ -62,7 +55,7 @@ impl World<'_> {
             // One connection too many.
             return Ok(None);
         }
-        self.net.record.counts.count("verdict: compared");
+        self.stage.count("verdict: compared");
         let is_ready = ready.status == 200;
         let names = ["tickr_ready", "tickr_closed", "tickr_database_up"];
         let [shown, closed, up] = metrics.gauges(names);
@@ -75,12 +68,9 @@ impl World<'_> {
             return broken("the verdict is one", text).map(|()| None);
         }
         if is_ready && up == Some("0") {
-            self.net
-                .record
-                .counts
-                .count("verdict: ready without a database");
+            self.stage.count("verdict: ready without a database");
         }
-        if let Some(create) = find(single)
+        if let Some(create) = find(SINGLE.1)
             && (create.status == 200) != is_ready
         {
             let text = format!("/readyz {}, create {}", ready.status, create.status);
@@ -96,6 +86,7 @@ impl World<'_> {
         let Some((turn, state, detail)) = own.desk.said.take() else {
             return Ok(());
         };
+        own.desk.told = Some((state.clone(), detail.clone()));
         if turn != own.desk.turns || !own.desk.listening {
             return Ok(());
         }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use tickr::http::array::Format;
 
 use super::processes::Process;
-use super::{CLIENTS_MAX, Due, World};
+use super::{CLIENTS_MAX, SINGLE, World};
+use crate::backend::Party;
+use crate::backend::play::Play;
 use crate::checker::Lawful;
 use crate::clients::{Kind, Request};
-use crate::history::Cause;
+use crate::history::{Cause, Due};
 
 impl World<'_> {
     /// A client of a process that can still send and be sent to.
@@ -18,18 +20,19 @@ impl World<'_> {
         clients.retain(|at| !sockets[*at].closed);
         match clients.len() {
             0 => None,
-            count => Some(clients[self.tape.below(count.min(256))]),
+            count => Some(clients[self.stage.tape.below(count.min(256))]),
         }
     }
 
     pub(super) fn come(&mut self) -> Lawful {
-        let Some(process) = self.pick_process(|process| process.desk.listening) else {
+        let Some(process) = self.pick_process(|process, _| process.desk.listening) else {
             return Ok(());
         };
         let room = self
+            .stage
             .tape
             .pick(&[None, None, None, Some(200), Some(3_000), Some(70_000)]);
-        let listener = self.tape.below(4) / 3;
+        let listener = self.stage.tape.below(4) / 3;
         if self.processes[process].clients.len() > CLIENTS_MAX {
             return Ok(());
         }
@@ -45,21 +48,26 @@ impl World<'_> {
         room: Option<usize>,
         steady: bool,
     ) -> usize {
-        let at = self.net.connect(process, room, steady);
+        let at = self.net.connect(process, room, steady, self.stage.now);
         let own = &mut self.processes[process];
         let listener = listener.min(own.desk.backlogs.len() - 1);
         own.clients.push(at);
         own.desk.backlogs[listener].push_back(at);
         own.desk.listeners_changed[listener] = true;
-        self.note(|| format!("client {at} comes to process {process}, room {room:?}"));
+        self.stage
+            .note(|| format!("client {at} comes to process {process}, room {room:?}"));
         // Who connects is there before what it sends.
-        self.plan(self.net.now, Due::Arrive(at, Vec::new()));
+        self.stage.plan(self.stage.now, Due::Arrive(at, Vec::new()));
         at
     }
 
     /// A client that is to be accepted, and has sent all of this.
     pub(super) fn wait_at_the_door(&mut self, process: usize, lines: &[(&str, Kind)]) -> usize {
-        let at = self.connect(process, 0, None, true);
+        self.come_with(process, lines, true)
+    }
+
+    fn come_with(&mut self, process: usize, lines: &[(&str, Kind)], steady: bool) -> usize {
+        let at = self.connect(process, 0, None, steady);
         let mut bytes = Vec::new();
         for (line, kind) in lines {
             let request = Request::plain(line, *kind, &self.manner);
@@ -81,7 +89,7 @@ impl World<'_> {
     }
 
     pub(super) fn send(&mut self) -> Lawful {
-        let Some(process) = self.pick_process(|process| process.node.is_some()) else {
+        let Some(process) = self.pick_process(|_, party| party.alive) else {
             return Ok(());
         };
         if let Some(at) = self.pick_client(process) {
@@ -96,16 +104,17 @@ impl World<'_> {
         if socket.fin_sent || socket.waits_for_continue || !socket.withheld.is_empty() {
             return Ok(());
         }
-        let times = self.tape.pick(&[1, 1, 1, 2, 3, 8, 1, 2, 20, 140]);
+        let times = self.stage.tape.pick(&[1, 1, 1, 2, 3, 8, 1, 2, 20, 140]);
         let mut bytes = Vec::new();
-        let same = (times > 8).then(|| Request::choose(&mut self.tape, &self.manner));
+        let same = (times > 8).then(|| Request::choose(&mut self.stage.tape, &self.manner));
         if let Some(request) = &same {
-            self.note(|| format!("client {at} sends {times} times {:?}", request.kind));
+            self.stage
+                .note(|| format!("client {at} sends {times} times {:?}", request.kind));
         }
         for _ in 0..times {
             let request = match &same {
                 Some(request) => request.clone(),
-                None => Request::choose(&mut self.tape, &self.manner),
+                None => Request::choose(&mut self.stage.tape, &self.manner),
             };
             let big = match request.kind {
                 Kind::Tickets { count, format } => {
@@ -120,10 +129,11 @@ impl World<'_> {
             bytes.extend_from_slice(&request.bytes[..request.head]);
             let body = request.bytes[request.head..].to_vec();
             if same.is_none() {
-                self.note(|| format!("client {at} sends {:?}", request.kind));
+                self.stage
+                    .note(|| format!("client {at} sends {:?}", request.kind));
             }
             self.net.expect(at, request);
-            if fragile && self.tape.chance(160) {
+            if fragile && self.stage.tape.chance(160) {
                 self.net.sockets[at].withheld = body;
                 self.net.sockets[at].waits_for_continue = true;
                 break;
@@ -134,22 +144,22 @@ impl World<'_> {
             return Ok(());
         }
         let delays = [0, 1, 5, 600, 9_000, 11_000];
-        match self.tape.byte() % 8 {
+        match self.stage.tape.byte() % 8 {
             0..5 => self.deliver_later(at, bytes, Duration::ZERO),
             5 => {
-                let cut = usize::from(self.tape.byte()) * bytes.len() / 256;
+                let cut = usize::from(self.stage.tape.byte()) * bytes.len() / 256;
                 let behind = bytes.split_off(cut);
-                let delay = self.tape.millis(&delays);
+                let delay = self.stage.tape.millis(&delays);
                 self.deliver_later(at, bytes, Duration::ZERO);
                 self.deliver_later(at, behind, delay);
             }
             6 => {
-                let delay = self.tape.millis(&delays);
+                let delay = self.stage.tape.millis(&delays);
                 self.deliver_later(at, bytes, delay);
             }
             _ if !self.net.sockets[at].waits_for_continue => {
-                self.net.record.counts.count("client: half a request");
-                let cut = usize::from(self.tape.byte()) * bytes.len() / 256;
+                self.stage.count("client: half a request");
+                let cut = usize::from(self.stage.tape.byte()) * bytes.len() / 256;
                 self.net.sockets[at].withheld = bytes.split_off(cut);
                 self.deliver_later(at, bytes, Duration::ZERO);
             }
@@ -160,14 +170,14 @@ impl World<'_> {
 
     pub(super) fn deliver_later(&mut self, at: usize, bytes: Vec<u8>, delay: Duration) {
         let socket = &mut self.net.sockets[at];
-        socket.last_arrival = socket.last_arrival.max(self.net.now + delay);
+        socket.last_arrival = socket.last_arrival.max(self.stage.now + delay);
         let when = socket.last_arrival;
-        self.plan(when, Due::Arrive(at, bytes));
+        self.stage.plan(when, Due::Arrive(at, bytes));
     }
 
     /// Sends what was held back, unless that waits for a `100 Continue`.
     pub(super) fn resume_sending(&mut self) -> Lawful {
-        let Some(process) = self.pick_process(|process| process.node.is_some()) else {
+        let Some(process) = self.pick_process(|_, party| party.alive) else {
             return Ok(());
         };
         let clients = self.processes[process].clients.clone();
@@ -184,22 +194,26 @@ impl World<'_> {
         if socket.fin_sent || (bytes.is_empty() && !waits) {
             return;
         }
-        self.note(|| format!("client {at} sends the rest"));
+        self.stage.note(|| format!("client {at} sends the rest"));
         self.deliver_later(at, bytes, Duration::ZERO);
     }
 
     /// A slow reader reads.
     pub(super) fn read(&mut self) -> Lawful {
-        let Some(process) = self.pick_process(|process| process.node.is_some()) else {
+        let Some(process) = self.pick_process(|_, party| party.alive) else {
             return Ok(());
         };
         let Some(at) = self.pick_client(process) else {
             return Ok(());
         };
-        let room = self.tape.pick(&[Some(1_000), None, Some(1), Some(50_000)]);
+        let room = self
+            .stage
+            .tape
+            .pick(&[Some(1_000), None, Some(1), Some(50_000)]);
         if self.net.sockets[at].room.is_some() {
-            self.net.record.counts.count("client: slow reader");
-            self.note(|| format!("client {at} reads, room {room:?}"));
+            self.stage.count("client: slow reader");
+            self.stage
+                .note(|| format!("client {at} reads, room {room:?}"));
             self.net
                 .make_room(at, room, &mut self.processes[process].desk);
         }
@@ -207,13 +221,13 @@ impl World<'_> {
     }
 
     pub(super) fn leave(&mut self) -> Lawful {
-        let Some(process) = self.pick_process(|process| process.node.is_some()) else {
+        let Some(process) = self.pick_process(|_, party| party.alive) else {
             return Ok(());
         };
         let Some(at) = self.pick_client(process) else {
             return Ok(());
         };
-        let choice = self.tape.below(4);
+        let choice = self.stage.tape.below(4);
         let desk = &mut self.processes[process].desk;
         let socket = &mut self.net.sockets[at];
         if socket.fin_sent {
@@ -226,30 +240,42 @@ impl World<'_> {
             _ => "client: hung up",
         };
         (socket.fin_sent, socket.gone) = (true, choice == 1);
-        self.net.record.counts.count(name);
+        self.stage.count(name);
         match choice {
             0 | 1 => {
-                let when = socket.last_arrival.max(self.net.now);
-                self.plan(when, Due::Fin(at));
+                let when = socket.last_arrival.max(self.stage.now);
+                self.stage.plan(when, Due::Fin(at));
             }
             choice => self.net.break_off(at, choice == 2, desk),
         }
-        self.note(|| format!("{name} {at}"));
+        self.stage.note(|| format!("{name} {at}"));
         self.pass(Duration::ZERO)?;
+        self.settle(process, Cause::Stimulus)
+    }
+
+    /// Some clients of one process want tickets, and nothing keeps them from it.
+    pub(super) fn ask_for_some(&mut self) -> Lawful {
+        let fits = |process: &Process, party: &Party| process.desk.listening && party.runs();
+        let Some(process) = self.pick_process(fits) else {
+            return Ok(());
+        };
+        let times = self.stage.tape.pick(&[1, 1, 2, 5]);
+        self.come_with(process, &[SINGLE; 5][..times], false);
         self.settle(process, Cause::Stimulus)
     }
 
     /// More clients than may be.
     pub(super) fn crowd(&mut self) -> Lawful {
-        let few =
-            |process: &Process| process.desk.listening && process.settings.connections_max < 10;
+        let few = |process: &Process, _: &Party| {
+            process.desk.listening && process.settings.connections_max < 10
+        };
         let Some(process) = self.pick_process(few) else {
             return Ok(());
         };
-        self.net.record.counts.count("client: crowd");
+        self.stage.count("client: crowd");
         for _ in 0..self.processes[process].settings.connections_max + 1 {
             let at = self.connect(process, 0, None, false);
-            if self.tape.chance(128) {
+            if self.stage.tape.chance(128) {
                 self.send_to(at)?;
             }
         }

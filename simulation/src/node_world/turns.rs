@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 use tickr::counter::{Job, Task};
 use tickr::moment::Next;
 
-use super::{Due, MILLISECOND, SECOND, World};
+use super::{MILLISECOND, World};
+use crate::backend::SECOND;
+use crate::backend::play::Play;
 use crate::checker::{Lawful, broken};
-use crate::history::Cause;
+use crate::history::{Cause, Due};
 use crate::sockets::{Kernel, Reaction};
 
 /// More turns at one moment are a busy loop.
@@ -22,11 +24,12 @@ impl World<'_> {
     pub(super) fn settle(&mut self, process: usize, cause: Cause) -> Lawful {
         self.look(process)?;
         let planned = self.processes[process].wake;
-        let now = self.net.now;
+        let now = self.stage.now;
         let (mut turns, mut vain, mut done) = (0, 0, 0);
         let wake = loop {
             let own = &mut self.processes[process];
-            let (Some(node), false) = (&mut own.node, own.stopped) else {
+            let party = &mut self.backend.parties[process];
+            let (Some(node), false) = (&mut own.node, party.stopped) else {
                 return Ok(());
             };
             let ready = self.net.take_ready(&mut own.desk);
@@ -42,14 +45,17 @@ impl World<'_> {
             let mut kernel = Kernel {
                 net: &mut self.net,
                 desk: &mut own.desk,
-                tape: &mut self.tape,
+                stage: &mut self.stage,
                 verdict: Ok(()),
             };
             let next = node.turn(&mut kernel, &ready, now);
             let verdict = kernel.verdict;
             verdict?;
             node.measure(now);
-            own.memory = node.memory();
+            party.remember(node.memory());
+            if std::mem::take(&mut own.desk.traffic) {
+                party.is_asked();
+            }
             let end = node.end(now);
             let did = own.desk.did;
             let jobs = std::mem::take(&mut own.desk.jobs);
@@ -63,9 +69,12 @@ impl World<'_> {
                     return broken("no lost wake", format!("woken at {now:?}, not {planned:?}"));
                 }
             }
-            self.net.record.steps += 1;
-            jobs.into_iter().for_each(|job| self.issue(process, job));
+            self.stage.record.steps += 1;
+            for job in jobs {
+                self.backend.issue(&mut self.stage, process, job)?;
+            }
             self.react();
+            self.note_issued(process);
             if let Some(end) = end {
                 return self.on_end(process, end.is_ok());
             }
@@ -98,25 +107,38 @@ impl World<'_> {
         }
         if own.wake != wake {
             own.wake = wake;
-            let incarnation = own.incarnation;
+            let incarnation = self.backend.parties[process].incarnation;
             if let Some(at) = wake {
-                self.plan(at, Due::Wake(process, incarnation));
+                self.stage.plan(at, Due::Wake(process, incarnation));
             }
         }
         self.compare(process)
+    }
+
+    /// What is written, or may be on its way to who reads slowly, is issued.
+    fn note_issued(&mut self, process: usize) {
+        let desk = &self.processes[process].desk;
+        let party = &mut self.backend.parties[process];
+        let most = match self.net.holds_back(desk) {
+            true => party.remembered().id,
+            false => desk.high(),
+        };
+        party.issued_high = party.issued_high.max(most);
     }
 
     pub(super) fn react(&mut self) {
         for reaction in std::mem::take(&mut self.net.reactions) {
             match reaction {
                 Reaction::SendBody(at) => self.send_the_rest(at),
-                Reaction::Reset(at) => self.plan(self.net.now + MILLISECOND, Due::Reset(at)),
+                Reaction::Reset(at) => self
+                    .stage
+                    .plan(self.stage.now + MILLISECOND, Due::Reset(at)),
                 Reaction::Ended(at) => {
                     let socket = &mut self.net.sockets[at];
-                    let reads = socket.room.is_none() || self.calm;
+                    let reads = socket.room.is_none() || self.stage.calm;
                     if reads && !std::mem::replace(&mut socket.fin_sent, true) {
-                        let when = socket.last_arrival.max(self.net.now + MILLISECOND);
-                        self.plan(when, Due::Fin(at));
+                        let when = socket.last_arrival.max(self.stage.now + MILLISECOND);
+                        self.stage.plan(when, Due::Fin(at));
                     }
                 }
             }
@@ -126,33 +148,36 @@ impl World<'_> {
     pub(super) fn on_end(&mut self, process: usize, is_clean: bool) -> Lawful {
         let own = &self.processes[process];
         let has_clients = own.desk.has_clients();
-        let is_late = own.drains_until.is_some_and(|until| until <= self.net.now);
+        let is_late = own
+            .drains_until
+            .is_some_and(|until| until <= self.stage.now);
         if is_clean && has_clients && !is_late {
             return broken("a drain answers what it got", format!("process {process}"));
         }
         if own.must_end_well && has_clients {
             return broken("a drain ends", format!("process {process} gives up"));
         }
-        self.net.record.counts.count(match (is_clean, has_clients) {
+        self.stage.count(match (is_clean, has_clients) {
             (false, _) => "process: cannot start",
             (true, false) => "process: stopped when all was answered",
             (true, true) => "process: stopped by its time-out",
         });
-        self.note(|| format!("process {process} ends"));
-        self.end_process(process);
+        self.stage.note(|| format!("process {process} ends"));
+        self.forget(process);
+        self.backend.kill(process);
         Ok(())
     }
 
     /// Whether all is as it should be by now.
     pub(super) fn look(&self, process: usize) -> Lawful {
         let own = &self.processes[process];
-        if own.node.is_none() || own.stopped {
+        if !self.backend.parties[process].runs() {
             return Ok(());
         }
         let due = own.drains_until.map(|until| until.max(own.desk.late_until));
-        if due.is_some_and(|until| until < self.net.now) {
+        if due.is_some_and(|until| until < self.stage.now) {
             return broken("a drain ends", format!("process {process}"));
         }
-        self.net.overdue(&own.desk)
+        self.net.overdue(&own.desk, self.stage.now)
     }
 }

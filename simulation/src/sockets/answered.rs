@@ -9,18 +9,26 @@ use super::{Net, Reaction};
 use crate::answers::{Answer, tickets};
 use crate::checker::{Lawful, Violation, broken};
 use crate::clients::Kind;
+use crate::history::Stage;
 
 impl Net {
     /// The socket took these bytes.
-    pub(super) fn deliver(&mut self, at: usize, bytes: &[u8], desk: &mut Desk) -> Lawful {
-        self.record.mix(at as u64 + ((bytes.len() as u64) << 32));
+    pub(super) fn deliver(
+        &mut self,
+        at: usize,
+        bytes: &[u8],
+        desk: &mut Desk,
+        stage: &mut Stage<'_>,
+    ) -> Lawful {
+        stage.record.mix(at as u64 + ((bytes.len() as u64) << 32));
         let (eights, rest) = bytes.as_chunks();
         for eight in eights {
-            self.record.mix(u64::from_be_bytes(*eight));
+            stage.record.mix(u64::from_be_bytes(*eight));
         }
         if !rest.is_empty() {
             let rest = rest.iter();
-            self.record
+            stage
+                .record
                 .mix(rest.fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
         }
         self.sockets[at].reader.push(bytes);
@@ -40,16 +48,22 @@ impl Net {
             match socket.reader.next(head_only) {
                 Err(said) => return broken("answers are HTTP", said),
                 Ok(None) => return Ok(()),
-                Ok(Some(answer)) => self.on_answer(at, answer, desk)?,
+                Ok(Some(answer)) => self.on_answer(at, answer, desk, stage)?,
             }
         }
     }
 
-    fn on_answer(&mut self, at: usize, answer: Answer, desk: &mut Desk) -> Lawful {
-        let now = self.now;
+    fn on_answer(
+        &mut self,
+        at: usize,
+        answer: Answer,
+        desk: &mut Desk,
+        stage: &mut Stage<'_>,
+    ) -> Lawful {
+        let now = stage.now;
         let socket = &mut self.sockets[at];
         if answer.status == 100 {
-            return self.on_continue(at);
+            return self.on_continue(at, stage);
         }
         let status = answer.status;
         let Some(pending) = socket.pending.pop_front() else {
@@ -58,7 +72,7 @@ impl Net {
         };
         let kind = pending.request.kind;
         let told = || format!("client {at} gets {status} for {kind:?}");
-        if let Some(trace) = &mut self.record.trace {
+        if let Some(trace) = &mut stage.record.trace {
             trace.push(format!("            {}", told()));
         }
         if !says_its_status(&answer, pending.request.head_only) {
@@ -98,13 +112,13 @@ impl Net {
             self.reactions.push(Reaction::Ended(at));
         }
         if socket.gone || socket.fin {
-            self.record.counts.count(match socket.gone {
+            stage.count(match socket.gone {
                 true => "client: gone before the answer",
                 false => "client: half closed before the answer",
             });
         }
-        self.record.counts.count(name_of(kind, status, is_spare));
-        let is_stopping = self.on_verdict(at, &pending, &answer, desk)?;
+        stage.count(name_of(kind, status, is_spare));
+        let is_stopping = self.on_verdict(at, &pending, &answer, desk, stage)?;
         if pending.late && !is_stopping {
             return broken("the verdict is one", format!("{} while it stops", told()));
         }
@@ -115,9 +129,9 @@ impl Net {
     }
 
     /// A `100 Continue` comes once, to whoever asked for it.
-    fn on_continue(&mut self, at: usize) -> Lawful {
+    fn on_continue(&mut self, at: usize, stage: &mut Stage<'_>) -> Lawful {
         let socket = &mut self.sockets[at];
-        self.record.counts.count("http: 100");
+        stage.count("http: 100");
         socket.has_continued = true;
         if socket.waits_for_continue {
             self.reactions.push(Reaction::SendBody(at));
@@ -140,6 +154,7 @@ impl Net {
         pending: &Pending,
         answer: &Answer,
         desk: &mut Desk,
+        stage: &mut Stage<'_>,
     ) -> Result<bool, Violation> {
         match (pending.request.kind, answer.status) {
             (Kind::Ready, 200) => Ok(false),
@@ -147,7 +162,7 @@ impl Net {
             (Kind::Status, 200) if !pending.request.head_only => {
                 let text = |name| answer.field(name, &['"']).map(str::to_owned);
                 let state = text("\"state\":\"").unwrap_or_default();
-                self.record.counts.count(match state.as_str() {
+                stage.count(match state.as_str() {
                     "serving" => "status: serving",
                     "degraded" => "status: degraded",
                     "starting" => "status: starting",
@@ -198,8 +213,9 @@ impl Net {
         }
         let mut from = first;
         while from <= last {
-            let block = desk.committed.range(..=from).next_back();
-            let Some((_, to)) = block.filter(|(_, to)| **to >= from) else {
+            // What a fail-over has lost may lie across what was committed later.
+            let mut blocks = desk.committed.range(..=from).rev();
+            let Some((_, to)) = blocks.find(|(_, to)| **to >= from) else {
                 return broken("committed before issued", format!("client {at}: {from}"));
             };
             from = to + 1;

@@ -38,11 +38,15 @@ pub struct Desk {
     /// Of this turn.
     pub jobs: Vec<Job>,
     pub did: u32,
+    /// Bytes were read or written.
+    pub traffic: bool,
     pub turns: u64,
     /// The turn in which tickets were last given.
     pub gave: Option<u64>,
     /// The last state that `/status` showed a steady client, and in which turn.
     pub said: Option<(u64, String, Option<String>)>,
+    /// The last that was compared.
+    pub told: Option<(String, Option<String>)>,
     /// What the probes of this moment have said.
     pub probed: Vec<(Kind, Answer)>,
 }
@@ -68,9 +72,11 @@ impl Desk {
             committed: BTreeMap::new(),
             jobs: Vec::new(),
             did: 0,
+            traffic: false,
             turns: 0,
             gave: None,
             said: None,
+            told: None,
             probed: Vec::new(),
         }
     }

@@ -9,7 +9,7 @@ use tickr::node::{ConnectionId, Interest, Io};
 use super::desk::Desk;
 use super::{Net, Reaction};
 use crate::checker::{Lawful, Violation};
-use crate::tape::Tape;
+use crate::history::Stage;
 
 const EMFILE: i32 = 24;
 
@@ -17,7 +17,7 @@ const EMFILE: i32 = 24;
 pub struct Kernel<'a, 't> {
     pub net: &'a mut Net,
     pub desk: &'a mut Desk,
-    pub tape: &'a mut Tape<'t>,
+    pub stage: &'a mut Stage<'t>,
     pub verdict: Lawful,
 }
 
@@ -40,7 +40,7 @@ impl Kernel<'_, '_> {
 
     fn is_cut(&mut self, at: usize) -> bool {
         let steady = self.net.sockets[at].steady;
-        self.net.weather > 0 && !steady && self.tape.chance(self.net.weather)
+        self.net.weather > 0 && !steady && self.stage.tape.chance(self.net.weather)
     }
 
     fn may_interrupt(&mut self, at: usize) -> bool {
@@ -59,7 +59,7 @@ impl Io for Kernel<'_, '_> {
         self.desk.is_short = error == Some(EMFILE);
         if let Some(error) = error {
             self.desk.did += 1;
-            self.net.record.counts.count(match error {
+            self.stage.count(match error {
                 EMFILE => "socket: accept finds no file",
                 4 => "socket: accept interrupted",
                 _ => "socket: accept aborted",
@@ -74,9 +74,9 @@ impl Io for Kernel<'_, '_> {
         }
         let socket = &mut self.net.sockets[at];
         socket.id = Some(id);
-        socket.active_at = self.net.now;
-        socket.flows_since = self.net.now;
-        socket.took_at = self.net.now;
+        socket.active_at = self.stage.now;
+        socket.flows_since = self.stage.now;
+        socket.took_at = self.stage.now;
         socket.spare = self.desk.by_id.len() > self.desk.most;
         self.desk.crowded |= socket.spare;
         Ok(())
@@ -86,13 +86,13 @@ impl Io for Kernel<'_, '_> {
         let at = self.find(id)?;
         let mut most = self.net.sockets[at].unread().min(buffer.len());
         if self.is_cut(at) {
-            match self.tape.byte() {
+            match self.stage.tape.byte() {
                 0..64 if self.may_interrupt(at) => {
-                    self.net.record.counts.count("socket: read interrupted");
+                    self.stage.count("socket: read interrupted");
                     return Err(ErrorKind::Interrupted.into());
                 }
                 choice if most > 1 => {
-                    self.net.record.counts.count("socket: short read");
+                    self.stage.count("socket: short read");
                     most = 1 + usize::from(choice) * (most - 1) / 256;
                     let socket = &mut self.net.sockets[at];
                     // The rest is only arriving.
@@ -103,22 +103,23 @@ impl Io for Kernel<'_, '_> {
                 _ => {}
             }
         }
-        let now = self.net.now;
+        let now = self.stage.now;
         let socket = &mut self.net.sockets[at];
         if socket.reset {
             socket.told_broken = true;
-            self.net.record.counts.count("socket: read reset");
+            self.stage.count("socket: read reset");
             return Err(ErrorKind::ConnectionReset.into());
         }
         if most == 0 {
             if !socket.fin {
-                self.net.record.counts.count("socket: read would block");
+                self.stage.count("socket: read would block");
                 return Err(ErrorKind::WouldBlock.into());
             }
             self.desk.did += u32::from(!std::mem::replace(&mut socket.fin_read, true));
             return Ok(0);
         }
         self.desk.did += 1;
+        self.desk.traffic = true;
         buffer[..most].copy_from_slice(&socket.inbox[socket.taken..socket.taken + most]);
         socket.taken += most;
         socket.was_read += most as u64;
@@ -145,15 +146,15 @@ impl Io for Kernel<'_, '_> {
         let socket = &mut self.net.sockets[at];
         if socket.reset || socket.hung_up {
             socket.told_broken = true;
-            self.net.record.counts.count("socket: write reset");
+            self.stage.count("socket: write reset");
             return Err(ErrorKind::BrokenPipe.into());
         }
         let mut most = bytes.len().min(socket.room.unwrap_or(usize::MAX));
         let mut cut = false;
         if most > 0 && self.is_cut(at) {
-            match self.tape.byte() {
+            match self.stage.tape.byte() {
                 0..48 if self.may_interrupt(at) => {
-                    self.net.record.counts.count("socket: write interrupted");
+                    self.stage.count("socket: write interrupted");
                     return Err(ErrorKind::Interrupted.into());
                 }
                 0..96 => (most, cut) = (0, true),
@@ -163,7 +164,7 @@ impl Io for Kernel<'_, '_> {
                 }
             }
         }
-        let now = self.net.now;
+        let now = self.stage.now;
         let socket = &mut self.net.sockets[at];
         let is_whole = most == bytes.len();
         cut &= socket.room != Some(most);
@@ -185,14 +186,17 @@ impl Io for Kernel<'_, '_> {
             self.net.touch(at, self.desk);
         }
         if most == 0 {
-            self.net.record.counts.count("socket: write would block");
+            self.stage.count("socket: write would block");
             return Err(ErrorKind::WouldBlock.into());
         }
         if !is_whole {
-            self.net.record.counts.count("socket: partial write");
+            self.stage.count("socket: partial write");
         }
         self.desk.did += 1;
-        if let Err(Violation { law, detail }) = self.net.deliver(at, &bytes[..most], self.desk) {
+        self.desk.traffic = true;
+        if let Err(Violation { law, detail }) =
+            self.net.deliver(at, &bytes[..most], self.desk, self.stage)
+        {
             self.blame(law, detail);
         }
         Ok(most)
@@ -200,8 +204,8 @@ impl Io for Kernel<'_, '_> {
 
     fn watch(&mut self, id: ConnectionId, interest: Interest) -> io::Result<()> {
         let at = self.find(id)?;
-        if self.net.weather > 0 && !self.net.sockets[at].steady && self.tape.chance(1) {
-            self.net.record.counts.count("socket: cannot be watched");
+        if self.net.weather > 0 && !self.net.sockets[at].steady && self.stage.tape.chance(1) {
+            self.stage.count("socket: cannot be watched");
             self.net.sockets[at].told_broken = true;
             return Err(ErrorKind::OutOfMemory.into());
         }
@@ -214,7 +218,7 @@ impl Io for Kernel<'_, '_> {
     fn finish(&mut self, id: ConnectionId) -> io::Result<()> {
         let at = self.find(id)?;
         self.desk.did += 1;
-        let now = self.net.now;
+        let now = self.stage.now;
         let socket = &mut self.net.sockets[at];
         if socket.reset || socket.hung_up {
             socket.told_broken = true;
@@ -235,7 +239,7 @@ impl Io for Kernel<'_, '_> {
         let Ok(at) = self.find(id) else { return };
         self.desk.did += 1;
         self.desk.by_id.remove(&id);
-        let now = self.net.now;
+        let now = self.stage.now;
         let socket = &mut self.net.sockets[at];
         socket.closed = true;
         let is_over = socket.ended && socket.reader.is_between();
@@ -247,10 +251,7 @@ impl Io for Kernel<'_, '_> {
             return;
         }
         if takes_nothing {
-            self.net
-                .record
-                .counts
-                .count("client: cut off for not reading");
+            self.stage.count("client: cut off for not reading");
             return;
         }
         let last_end = socket.last_end();
@@ -284,7 +285,7 @@ impl Io for Kernel<'_, '_> {
             return self.blame("a connection is kept", format!("client {at} is closed"));
         }
         if is_idle && !self.desk.draining {
-            self.net.record.counts.count("client: idle for too long");
+            self.stage.count("client: idle for too long");
         }
     }
 

@@ -4,69 +4,34 @@ use std::time::Duration;
 
 use tickr::allocator::Ask;
 
+use super::World;
 use super::turns::label;
-use super::{ADVANCES_MAX, Due, SECOND, World};
+use crate::backend::SECOND;
+use crate::backend::play::Play;
 use crate::checker::{Lawful, Violation, broken};
 use crate::history::Cause;
 
 impl World<'_> {
     /// Faults end: everybody must serve, or say what an operator must do, after which he serves.
     pub(super) fn heal(&mut self) -> Lawful {
-        self.calm = true;
-        self.note(|| "faults end".to_string());
-        self.operators.clear();
-        for server in 0..self.servers.len() {
-            // Whoever still is on a read-only one must leave by himself.
-            if server != self.primary && !self.servers[server].read_only {
-                self.fence(server);
-            }
-            self.servers[server].up = true;
-            self.servers[server].misfit = None;
-        }
-        self.servers[self.primary].read_only = false;
-        self.point_the_name();
-        // What hangs comes back.
-        self.agenda
-            .hasten(self.now + SECOND, |due| !matches!(due, Due::Wake(..)));
+        self.backend.heal(&mut self.stage);
         for process in 0..self.processes.len() {
-            self.processes[process].cut = false;
-            if !self.processes[process].alive {
-                let memory = self.processes[process].file.last().copied();
-                self.start(process, memory.unwrap_or_default())?;
+            if !self.backend.parties[process].alive {
+                let memory = self.backend.parties[process].remembered();
+                self.start(process, memory)?;
             }
-            if self.processes[process].stopped {
+            if self.backend.parties[process].stopped {
                 self.resume(process)?;
             }
         }
         self.pass(SECOND * 10)?;
-        while self.stale[self.primary].stands || !self.all_serve()? {
-            self.advances += 1;
-            if self.advances > ADVANCES_MAX {
-                return broken("advance makes everybody serve", "it does not");
-            }
-            self.begin_advance(true);
-            self.pass(self.lease + SECOND * 4)?;
-            if self.is_out_of_numbers() {
-                return Ok(());
-            }
-        }
-        Ok(())
+        let mut advances = 0;
+        let verdict = self.advance_until_all_serve(&mut advances);
+        self.advances = advances;
+        verdict
     }
 
-    /// Whether each process serves; one that does not must say that an operator has to act.
-    pub(super) fn all_serve(&mut self) -> Result<bool, Violation> {
-        Ok(match self.each_serves()? {
-            Some(all) => all,
-            None => match self.each_serves()? {
-                Some(all) => all,
-                None => return broken("everybody serves", "twice not").map(|()| false),
-            },
-        })
-    }
-
-    /// The same for one request each; `None` when one was refused by a process that serves now, as
-    /// its only session has just come back with the row.
-    fn each_serves(&mut self) -> Result<Option<bool>, Violation> {
+    pub(super) fn ask_each(&mut self) -> Result<Option<bool>, Violation> {
         let mut asked = Vec::new();
         for process in 0..self.processes.len() {
             let high = self.processes[process].witness.issued_high;
@@ -82,7 +47,7 @@ impl World<'_> {
             if own.witness.is_waiting_for(id) {
                 return broken("one final answer", format!("none for {id:?}")).map(|()| None);
             }
-            let verdict = label(&own.allocator.verdict(self.now));
+            let verdict = label(&own.allocator.verdict(self.stage.now));
             if own.witness.issued_high == high {
                 match verdict {
                     "closed" | "exhausted" => {}
@@ -96,11 +61,5 @@ impl World<'_> {
             all = all.map(|all| all && verdict != "closed");
         }
         Ok(all)
-    }
-
-    pub(super) fn is_out_of_numbers(&self) -> bool {
-        let row = self.servers[self.primary].row;
-        let high = row.id.max(row.mark).max(self.issued_by_all());
-        high + 2 * self.margin > self.numbering.last_base()
     }
 }

@@ -4,14 +4,14 @@ use tickr::allocator::{self, Closing, Event, Refusal, Verdict};
 use tickr::counter::Task;
 use tickr::moment::Next;
 
-use super::{Due, STEPS_PER_TURN_MAX, World};
+use super::{STEPS_PER_TURN_MAX, World};
 use crate::checker::{Lawful, broken};
-use crate::history::Cause;
+use crate::history::{Cause, Due};
 
 impl World<'_> {
     /// What the event loop does: completions out, jobs out, and when to come again.
     pub(super) fn turn(&mut self, process: usize, cause: Cause) -> Lawful {
-        let now = self.now;
+        let now = self.stage.now;
         let own = &self.processes[process];
         let planned = own.wake;
         let before = (cause == Cause::Wake).then(|| own.allocator.clone());
@@ -26,11 +26,14 @@ impl World<'_> {
             if let Next::Ready(completion) = completion {
                 completions += 1;
                 let after = label(&own.allocator.verdict(now));
-                self.record.counts.count(name_of(&completion.answer));
-                let (issued, lease) = (&mut self.issued, self.lease);
+                self.stage.count(name_of(&completion.answer));
+                let (issued, lease) = (&mut self.issued, self.backend.lease);
                 own.witness
                     .on_completion(&completion, [verdict, after], issued, lease, now)?;
-                self.note(|| format!("process {process}: {completion:?}"));
+                let party = &mut self.backend.parties[process];
+                party.issued_high = party.issued_high.max(own.witness.issued_high);
+                self.stage
+                    .note(|| format!("process {process}: {completion:?}"));
                 continue;
             }
             let job = own.allocator.next_job(now);
@@ -66,16 +69,13 @@ impl World<'_> {
         }
         let memory = own.allocator.memory();
         own.witness.on_step(memory)?;
-        // The state file is written once a second, and may be older than what was issued.
-        if own.file.last() != Some(&memory) {
-            own.file.push(memory);
-        }
+        self.backend.parties[process].remember(memory);
         let verdict = own.allocator.verdict(now);
         let name = label(&verdict);
         if let Verdict::Closed(closed) = verdict {
-            self.record.counts.count(reason(&closed.why));
+            self.stage.count(reason(&closed.why));
         }
-        self.record.counts.count(verdict_name(name));
+        self.stage.count(verdict_name(name));
         if name == "serving" && !own.witness.has_seen_it_open() {
             return broken(
                 "the verdict is true",
@@ -87,14 +87,14 @@ impl World<'_> {
         }
         while let Some(event) = own.allocator.next_event() {
             if let Some(name) = event_name(&event) {
-                self.record.counts.count(name);
+                self.stage.count(name);
             }
         }
         if own.wake != wake {
             own.wake = wake;
-            let incarnation = own.incarnation;
+            let incarnation = self.backend.parties[process].incarnation;
             if let Some(at) = wake {
-                self.plan(at, Due::Wake(process, incarnation));
+                self.stage.plan(at, Due::Wake(process, incarnation));
             }
         }
         Ok(())

@@ -5,34 +5,33 @@ use std::time::Duration;
 use tickr::fault::FaultKind;
 use tickr::moment::Moment;
 
-use super::{Due, World};
+use super::Backend;
 use crate::assumptions::{self, Stale};
-use crate::checker::Lawful;
 use crate::database::{Commit, Server};
+use crate::history::{Due, Stage};
 
-impl World<'_> {
-    pub(super) fn fail_over(&mut self) -> Lawful {
-        let to = (self.primary + 1 + self.tape.below(self.servers.len() - 1)) % self.servers.len();
-        let lag = self.tape.pick(&[0usize, 0, 1, 3, 8, 30]);
-        let choice = self.tape.byte();
-        self.promote(to, lag, choice);
-        Ok(())
+impl Backend {
+    pub fn fail_over(&mut self, stage: &mut Stage<'_>) {
+        let to = (self.primary + 1 + stage.tape.below(self.servers.len() - 1)) % self.servers.len();
+        let lag = stage.tape.pick(&[0usize, 0, 1, 3, 8, 30]);
+        let choice = stage.tape.byte();
+        self.promote(stage, to, lag, choice);
     }
 
     /// The replica takes over with a prefix of the log, or an old primary with what it had.
-    pub(super) fn promote(&mut self, to: usize, lag: usize, choice: u8) {
+    fn promote(&mut self, stage: &mut Stage<'_>, to: usize, lag: usize, choice: u8) {
         let from = self.primary;
         let clean = self.clean();
         let before = self.servers[from].clone();
         let is_old = !self.servers[to].read_only || self.servers[to].fenced;
-        self.record.counts.count(match is_old {
+        stage.count(match is_old {
             true => "database: fail-back",
             false => "database: fail-over",
         });
         if !is_old {
             let length = before.log.len().saturating_sub(lag).max(1);
             if length < before.log.len() {
-                self.record.counts.count("database: fail-over with loss");
+                stage.count("database: fail-over with loss");
             }
             self.overwrite(to, before.log[..length].to_vec());
         }
@@ -42,101 +41,90 @@ impl World<'_> {
         match choice % 5 {
             0 | 1 => self.fence(from),
             2 | 3 => {
-                self.record
-                    .counts
-                    .count("database: demoted with its sessions");
+                stage.count("database: demoted with its sessions");
                 self.servers[from].read_only = true;
             }
-            _ => self.record.counts.count("database: split brain"),
+            _ => stage.count("database: split brain"),
         }
         let late = [0, 0, 0, 250, 1_100, 4_000, 12_000][usize::from(choice / 5) % 7];
         match late {
-            0 => self.point_the_name(),
+            0 => self.point_the_name(stage),
             _ => {
-                self.record.counts.count("database: the name follows late");
-                let at = self.now + Duration::from_millis(late);
-                self.plan(at, Due::Name(to));
+                stage.count("database: the name follows late");
+                let at = stage.now + Duration::from_millis(late);
+                stage.plan(at, Due::Name(to));
             }
         }
-        self.note_stale(to, &before, clean);
-        self.begin_anew();
-        for process in &mut self.processes {
-            process.clean = process.clean.map(|_| self.now);
+        self.note_stale(stage.now, to, &before, clean);
+        self.begin_anew(stage);
+        for process in &mut self.parties {
+            process.clean = process.clean.map(|_| stage.now);
         }
         let row = self.servers[to].row;
-        self.note(|| format!("fail-over from {from} to {to}, choice {choice}: {row:?}"));
+        stage.note(|| format!("fail-over from {from} to {to}, choice {choice}: {row:?}"));
     }
 
     /// The name of the database leads to the primary.
-    pub(super) fn point_the_name(&mut self) {
+    pub(super) fn point_the_name(&mut self, stage: &mut Stage<'_>) {
         if self.name != self.primary {
             self.name = self.primary;
-            self.note(|| "the name leads to the primary".to_string());
-            for process in 0..self.processes.len() {
-                self.doubt(process);
+            stage.note(|| "the name leads to the primary".to_string());
+            for process in 0..self.parties.len() {
+                self.doubt(process, stage.now);
             }
         }
     }
 
-    pub(super) fn restore(&mut self) -> Lawful {
+    pub fn restore(&mut self, stage: &mut Stage<'_>) {
         let primary = self.primary;
         let clean = self.clean();
         let before = self.servers[primary].clone();
-        let back = self.tape.pick(&[1usize, 2, 5, 20, 60, 250]);
+        let back = stage.tape.pick(&[1usize, 2, 5, 20, 60, 250]);
         let length = before.log.len().saturating_sub(back).max(1);
-        self.record.counts.count("database: restored");
+        stage.count("database: restored");
         let sessions = self.sessions.clone();
         self.overwrite(primary, before.log[..length].to_vec());
-        if self.tape.chance(128) {
+        if stage.tape.chance(128) {
             // The row alone, by hand.
             self.sessions = sessions;
         }
-        self.note_stale(primary, &before, clean);
-        self.begin_anew();
-        for process in &mut self.processes {
-            process.clean = process.clean.map(|_| self.now);
+        self.note_stale(stage.now, primary, &before, clean);
+        self.begin_anew(stage);
+        for process in &mut self.parties {
+            process.clean = process.clean.map(|_| stage.now);
         }
         let row = self.servers[primary].row;
-        self.note(|| format!("server {primary} is restored: {row:?}"));
-        if self.tape.chance(128) {
-            // Blocks are asked for before anybody has looked.
-            for _ in 0..self.processes.len() {
-                self.requests()?;
-            }
-            self.pass(Duration::from_millis(1))?;
-        }
-        Ok(())
+        stage.note(|| format!("server {primary} is restored: {row:?}"));
     }
 
     /// An old primary becomes a replica of the new one: its row is overwritten.
-    pub(super) fn rejoin(&mut self) -> Lawful {
+    pub fn rejoin(&mut self, stage: &mut Stage<'_>) {
         let primary = self.primary;
-        let server = self.tape.below(self.servers.len());
+        let server = stage.tape.below(self.servers.len());
         if server == primary {
-            return Ok(());
+            return;
         }
-        self.record.counts.count("database: rejoined");
+        stage.count("database: rejoined");
         let own = &self.servers[server];
         if !own.read_only && !own.fenced {
             // What it committed as an old primary is in no row from here on.
             self.forgotten_high = self.forgotten_high.max(own.row.id);
         }
         let log = self.servers[primary].log.clone();
-        let lag = self.tape.pick(&[0usize, 1, 5]);
+        let lag = stage.tape.pick(&[0usize, 1, 5]);
         let length = log.len().saturating_sub(lag).max(1);
         let sessions = self.sessions.clone();
         self.overwrite(server, log[..length].to_vec());
-        if self.tape.chance(128) {
+        if stage.tape.chance(128) {
             // It was neither stopped nor copied.
             self.sessions = sessions;
         }
         self.servers[server].read_only = true;
         self.servers[server].fenced = false;
-        self.note(|| format!("server {server} rejoins"));
-        Ok(())
+        stage.note(|| format!("server {server} rejoins"));
     }
 
-    pub(super) fn overwrite(&mut self, server: usize, log: Vec<Commit>) {
+    fn overwrite(&mut self, server: usize, log: Vec<Commit>) {
         let own = &mut self.servers[server];
         own.row = log.last().expect("a log is never empty").row;
         own.log = log;
@@ -148,17 +136,16 @@ impl World<'_> {
 
     /// *An `advance` that a fail-over or a restore has overtaken is begun anew*: it has waited for
     /// the leases of another row.
-    pub(super) fn begin_anew(&mut self) {
+    fn begin_anew(&mut self, stage: &mut Stage<'_>) {
         if !self.operators.is_empty() {
             self.operators.clear();
-            self.record
-                .counts
-                .count("assumption: an advance begins anew after a fail-over");
+            stage.count("assumption: an advance begins anew after a fail-over");
         }
     }
 
-    pub(super) fn note_stale(
+    fn note_stale(
         &mut self,
+        now: Moment,
         server: usize,
         before: &Server,
         clean: [Option<Moment>; 4],
@@ -166,7 +153,7 @@ impl World<'_> {
         let own = &self.servers[server];
         self.stale[server] = Stale {
             stands: assumptions::is_stale(own, self.reserved_high, self.newest),
-            know: assumptions::who_knows(before, &own.row, clean, self.now),
+            know: assumptions::who_knows(before, &own.row, clean, now),
         };
     }
 
@@ -177,21 +164,20 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn outage(&mut self) -> Lawful {
+    pub fn outage(&mut self, stage: &mut Stage<'_>) {
         let primary = self.primary;
-        self.record.counts.count("database: outage");
+        stage.count("database: outage");
         let server = &mut self.servers[primary];
         server.up = !server.up;
         for session in &mut self.sessions {
-            session.dead |= session.server == primary && self.tape.chance(128);
+            session.dead |= session.server == primary && stage.tape.chance(128);
         }
-        self.note(|| format!("server {primary} goes down, or comes up"));
-        Ok(())
+        stage.note(|| format!("server {primary} goes down, or comes up"));
     }
 
-    pub(super) fn misfit(&mut self) -> Lawful {
-        self.record.counts.count("database: misfit");
-        let kind = self.tape.pick(&[
+    pub fn misfit(&mut self, stage: &mut Stage<'_>) {
+        stage.count("database: misfit");
+        let kind = stage.tape.pick(&[
             FaultKind::NoTable,
             FaultKind::SettingsDiffer,
             FaultKind::NoCounterRow,
@@ -201,40 +187,23 @@ impl World<'_> {
             None => Some(kind),
             Some(_) => None,
         };
-        self.note(|| "what is stored is spoilt, or mended".to_string());
-        Ok(())
+        stage.note(|| "what is stored is spoilt, or mended".to_string());
     }
 
-    pub(super) fn toggle_read_only(&mut self) -> Lawful {
-        self.record.counts.count("database: read-only");
-        if self.tape.chance(96) {
-            // What was committed before is answered after, perhaps when it is writable again.
-            self.slow = true;
-            self.requests()?;
-            self.pass(Duration::from_millis(1))?;
-            self.slow = false;
-        }
+    pub fn toggle_read_only(&mut self, stage: &mut Stage<'_>, said: &str) {
         let server = &mut self.servers[self.primary];
         server.read_only = !server.read_only;
-        self.note(|| "the primary is made read-only, or writable".to_string());
-        if self.tape.chance(128) {
-            let time = self.tape.millis(&[10, 250, 600, 1_100]);
-            self.pass(time)?;
-            let server = &mut self.servers[self.primary];
-            server.read_only = !server.read_only;
-            self.note(|| "and back".to_string());
-        }
-        Ok(())
+        stage.note(|| said.to_string());
     }
 
     /// `REPLACE INTO tickets (stub) VALUES ('a')`.
-    pub(super) fn old_program(&mut self) -> Lawful {
-        if !self.tape.chance(96) {
-            return Ok(());
+    pub fn old_program(&mut self, stage: &mut Stage<'_>) {
+        if !stage.tape.chance(96) {
+            return;
         }
-        self.record.counts.count("database: old program");
-        let counts_up = !self.tape.chance(64);
-        let now = self.now;
+        stage.count("database: old program");
+        let counts_up = !stage.tape.chance(64);
+        let now = stage.now;
         let server = &mut self.servers[self.primary];
         // In the original's table `id` counts up; else it is 0 where that is no error.
         let id = match counts_up {
@@ -242,7 +211,6 @@ impl World<'_> {
             false => 0,
         };
         server.replace(id, now);
-        self.note(|| "an old program replaces the row".to_string());
-        Ok(())
+        stage.note(|| "an old program replaces the row".to_string());
     }
 }
