@@ -81,7 +81,7 @@ impl Desk {
         }
     }
 
-    pub fn open_sockets(&self) -> impl Iterator<Item = usize> {
+    pub fn open_sockets(&self) -> impl Iterator<Item = usize> + Clone {
         self.by_id.values().copied()
     }
 
