@@ -78,7 +78,7 @@ impl<'a> World<'a> {
             reactions: Vec::new(),
         };
         let mut processes = Vec::new();
-        for index in 0..tape.pick(&[2, 1, 2, 3]) {
+        for index in 0..tape.pick(&[2, 1, 2, 3, 1, 2, 2, 1]) {
             let tape = &mut stage.tape;
             let timeout = tape.millis(&[500, 50, 100, 2_000, 10, 10_000]);
             let prefetch = tape.millis(&[0, 100, 1_000, 0, 2_000]);
@@ -129,11 +129,11 @@ impl<'a> World<'a> {
         stage.record.steps += 1;
         let lease = backend.lease;
         match stage.tape.byte() % 64 {
-            0..13 => {
+            0..14 => {
                 let time = stage.tape.millis(&[1, 3, 10, 30, 100, 250, 600]);
                 return self.pass(time);
             }
-            13..16 => {
+            14 | 15 => {
                 let pauses = [
                     SECOND,
                     lease / 2,

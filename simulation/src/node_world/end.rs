@@ -12,6 +12,7 @@ use crate::backend::{Past, SECOND};
 use crate::checker::{Lawful, Violation, broken};
 use crate::clients::Kind;
 use crate::history::Cause;
+use crate::sockets::Desk;
 
 /// When the faults have ended, a stop takes no longer, if it may.
 const DRAIN_CALM: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ impl World<'_> {
         let verdict = self.advance_until_all_serve(&mut advances);
         self.advances = advances;
         verdict?;
-        self.pass(SECOND * 12)?;
+        self.pass(SECOND * 8)?;
         self.start_who_has_ended()?;
         self.pass(SECOND * 13)?;
         for process in 0..self.processes.len() {
@@ -117,19 +118,19 @@ impl World<'_> {
             self.settle(process, Cause::Stimulus)?;
             asked.push(process);
         }
-        self.pass(longest + MILLISECOND)?;
-        let has_none = |process: &usize| {
+        self.pass_until(longest, &asked, |desk| !desk.probed.is_empty())?;
+        asked.retain(|process| {
             let said = &self.processes[*process].desk.probed;
             said.first().is_none_or(|(_, answer)| answer.status != 200)
-        };
-        asked.retain(has_none);
+        });
+        for own in &mut self.processes {
+            own.desk.told = None;
+        }
         for process in &asked {
-            self.processes[*process].desk.told = None;
-            self.ask_steadily(*process, &[("GET /status", Kind::Status)])?;
+            self.come_with(*process, &[("GET /status", Kind::Status)], false);
+            self.settle(*process, Cause::Stimulus)?;
         }
-        if !asked.is_empty() {
-            self.pass(longest + MILLISECOND)?;
-        }
+        self.pass_until(longest, &asked, |desk| desk.told.is_some())?;
         let (mut all, mut pasts) = (Some(true), Vec::new());
         for process in asked {
             let told = self.processes[process].desk.told.take();
@@ -155,6 +156,22 @@ impl World<'_> {
             _ => Past::Honest,
         };
         Ok(all)
+    }
+
+    /// The time of a request goes by, or less when all of them have been answered.
+    fn pass_until(
+        &mut self,
+        timeout: Duration,
+        asked: &[usize],
+        is_answered: impl Fn(&Desk) -> bool,
+    ) -> Lawful {
+        let first = timeout.min(MILLISECOND * 5);
+        self.pass(first)?;
+        let mut desks = asked.iter().map(|process| &self.processes[*process].desk);
+        match desks.all(is_answered) {
+            true => Ok(()),
+            false => self.pass(timeout - first + MILLISECOND),
+        }
     }
 
     /// The base id of the ticket that a node names in `--past`, if it does.

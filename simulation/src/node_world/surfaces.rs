@@ -86,7 +86,6 @@ impl World<'_> {
         let Some((turn, state, detail)) = own.desk.said.take() else {
             return Ok(());
         };
-        own.desk.told = Some((state.clone(), detail.clone()));
         if turn != own.desk.turns || !own.desk.listening {
             return Ok(());
         }

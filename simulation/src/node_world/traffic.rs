@@ -12,6 +12,11 @@ use crate::checker::Lawful;
 use crate::clients::{Kind, Request};
 use crate::history::{Cause, Due};
 
+/// So often a request is sent at once, rarely more often than a pipeline may be long.
+const TIMES: [usize; 20] = [
+    1, 1, 1, 2, 3, 8, 1, 2, 20, 1, 1, 1, 2, 3, 8, 1, 2, 1, 3, 140,
+];
+
 impl World<'_> {
     /// A client of a process that can still send and be sent to.
     pub(super) fn pick_client(&mut self, process: usize) -> Option<usize> {
@@ -66,7 +71,12 @@ impl World<'_> {
         self.come_with(process, lines, true)
     }
 
-    fn come_with(&mut self, process: usize, lines: &[(&str, Kind)], steady: bool) -> usize {
+    pub(super) fn come_with(
+        &mut self,
+        process: usize,
+        lines: &[(&str, Kind)],
+        steady: bool,
+    ) -> usize {
         let at = self.connect(process, 0, None, steady);
         let mut bytes = Vec::new();
         for (line, kind) in lines {
@@ -104,7 +114,7 @@ impl World<'_> {
         if socket.fin_sent || socket.waits_for_continue || !socket.withheld.is_empty() {
             return Ok(());
         }
-        let times = self.stage.tape.pick(&[1, 1, 1, 2, 3, 8, 1, 2, 20, 140]);
+        let times = self.stage.tape.pick(&TIMES);
         let mut bytes = Vec::new();
         let same = (times > 8).then(|| Request::choose(&mut self.stage.tape, &self.manner));
         if let Some(request) = &same {

@@ -74,8 +74,8 @@ impl World<'_> {
                 self.backend.issue(&mut self.stage, process, job)?;
             }
             self.react();
-            self.note_issued(process);
             if let Some(end) = end {
+                self.note_issued(process);
                 return self.on_end(process, end.is_ok());
             }
             turns += 1;
@@ -95,6 +95,7 @@ impl World<'_> {
             }
         };
         self.net.at_rest(&self.processes[process].desk)?;
+        self.note_issued(process);
         let own = &mut self.processes[process];
         if own.second + SECOND <= now {
             (own.second, own.vain) = (now, 0);

@@ -179,6 +179,8 @@ impl Net {
                 let is_stopping = state == "draining";
                 if self.sockets[at].steady {
                     desk.said = Some((desk.turns, state, text("\"detail\":\"")));
+                } else if stage.calm {
+                    desk.told = Some((state, text("\"detail\":\"")));
                 }
                 Ok(is_stopping)
             }

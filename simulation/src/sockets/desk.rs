@@ -45,7 +45,7 @@ pub struct Desk {
     pub gave: Option<u64>,
     /// The last state that `/status` showed a steady client, and in which turn.
     pub said: Option<(u64, String, Option<String>)>,
-    /// The last that was compared.
+    /// The last that it showed anybody, when the faults had ended.
     pub told: Option<(String, Option<String>)>,
     /// What the probes of this moment have said.
     pub probed: Vec<(Kind, Answer)>,
