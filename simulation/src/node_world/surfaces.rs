@@ -77,6 +77,14 @@ impl World<'_> {
             return broken("the verdict is one", text).map(|()| None);
         }
         let detail = ready.field("Not ready: ", &['"']).unwrap_or_default();
+        // But for the first letter, which begins a sentence.
+        let told = detail.get(1..).unwrap_or_default();
+        if let Some(create) = find(SINGLE.1)
+            && !std::str::from_utf8(&create.body).is_ok_and(|body| body.contains(told))
+        {
+            let text = format!("/readyz {detail:?}, and a request is told something else");
+            return broken("the verdict is one", text).map(|()| None);
+        }
         Ok(Some((is_ready, detail.to_owned(), closed)))
     }
 
