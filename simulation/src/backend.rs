@@ -51,6 +51,8 @@ pub struct Backend {
     forgotten_high: u64,
     operators: Vec<Operator>,
     next_tag: u64,
+    /// How often the operator had to advance before everybody served.
+    pub advances: usize,
 }
 
 /// A process, as the backend sees it.
@@ -110,6 +112,7 @@ impl Backend {
             forgotten_high: 0,
             operators: Vec::new(),
             next_tag: 2,
+            advances: 0,
         }
     }
 

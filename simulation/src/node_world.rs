@@ -43,7 +43,7 @@ pub fn history(tape: &[u8], traced: bool) -> History {
     History {
         verdict,
         record: world.stage.record,
-        advances: world.advances,
+        advances: world.backend.advances,
     }
 }
 
@@ -55,7 +55,6 @@ struct World<'a> {
     processes: Vec<Process>,
     /// What the nodes have said that an operator should pass.
     past: Past,
-    advances: usize,
 }
 
 impl<'a> World<'a> {
@@ -110,7 +109,6 @@ impl<'a> World<'a> {
             manner,
             processes,
             past: Past::Honest,
-            advances: 0,
         }
     }
 

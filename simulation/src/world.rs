@@ -29,7 +29,7 @@ pub fn history(tape: &[u8], traced: bool) -> History {
     History {
         verdict,
         record: world.stage.record,
-        advances: world.advances,
+        advances: world.backend.advances,
     }
 }
 
@@ -38,7 +38,6 @@ struct World<'a> {
     backend: Backend,
     processes: Vec<Process>,
     issued: Issued,
-    advances: usize,
 }
 
 impl<'a> World<'a> {
@@ -68,7 +67,6 @@ impl<'a> World<'a> {
             backend,
             processes,
             issued: Issued::default(),
-            advances: 0,
         }
     }
 

@@ -114,15 +114,15 @@ pub trait Play<'a> {
         Ok(())
     }
 
-    /// Everybody serves, if an operator does what they say, which he counts.
-    fn advance_until_all_serve(&mut self, advances: &mut usize) -> Lawful {
+    /// Everybody serves, if an operator does what they say.
+    fn advance_until_all_serve(&mut self) -> Lawful {
         while self.parts().0.is_stale() || !self.all_serve()? {
-            *advances += 1;
-            if *advances > ADVANCES_MAX {
-                return broken("advance makes everybody serve", "it does not");
-            }
             let past = self.past();
             let (backend, stage) = self.parts();
+            backend.advances += 1;
+            if backend.advances > ADVANCES_MAX {
+                return broken("advance makes everybody serve", "it does not");
+            }
             backend.begin_advance(stage, past);
             let time = backend.lease + SECOND * 4;
             self.pass(time)?;

@@ -25,10 +25,7 @@ impl World<'_> {
             }
         }
         self.pass(SECOND * 10)?;
-        let mut advances = 0;
-        let verdict = self.advance_until_all_serve(&mut advances);
-        self.advances = advances;
-        verdict
+        self.advance_until_all_serve()
     }
 
     pub(super) fn ask_each(&mut self) -> Result<Option<bool>, Violation> {
