@@ -36,9 +36,12 @@ pub fn who_knows(before: &Server, row: &Row, clean: [Option<Moment>; 4], now: Mo
     let nanos = now.as_nanos();
     let ago = nanos.saturating_sub(HEARTBEAT_KNOWN.as_nanos() as u64);
     let then = before.row_at(Moment::from_nanos(ago));
-    // The epoch of a row that an old program has replaced is nobody's.
+    // The epoch of a row that an old program has replaced is nobody's, nor is the one without a tag
+    // that it has when it was closed again: who knows the one with a tag keeps that.
+    let untagged = then.epoch.tag == 0 && then.epoch.number == row.epoch.number;
     let epoch = match then.owner {
         Owned::Nobody => row.epoch,
+        _ if untagged => row.epoch,
         _ => then.epoch,
     };
     let lost = row.is_behind(&Memory { epoch, id: then.id });
