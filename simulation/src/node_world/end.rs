@@ -70,7 +70,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// So many clients are in the middle of something, or have yet to begin, that no other is let in.
+    /// So many clients are in the middle of something, or yet to begin, that no other is let in.
     fn is_crowded(&self, process: usize) -> bool {
         let desk = &self.processes[process].desk;
         let is_busy = |at: &usize| {
