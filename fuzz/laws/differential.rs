@@ -103,12 +103,19 @@ fn is_refused_by_meaning(head: &Head<'_>, reject: Reject, input: &[u8]) -> bool 
             };
             lengths.len() > 1 || !lengths.iter().all(is_number)
         }
-        // A coding that is not understood should be a 501 (RFC 9112, section 6.1), and some empty
-        // elements of the list must be borne with (RFC 9110, section 5.6.1.2). It is a 400 for
-        // all: `, chunked` and its like are how a request is smuggled past a proxy that reads
-        // them otherwise, and no client sends them.
+        // Some empty elements of the list must be borne with (RFC 9110, section 5.6.1.2). It is a
+        // 400 for all: `, chunked` and its like are how a request is smuggled past a proxy that
+        // reads them otherwise, and no client sends them.
         Reject::TransferEncoding => !matches!(&codings[..],
             [only] if only.eq_ignore_ascii_case(b"chunked")),
+        // RFC 9112, section 6.1; without `chunked` at its end it is malformed (section 6.3).
+        Reject::TransferCodingUnknown => {
+            let listed = elements(head, "transfer-encoding");
+            let chunked = listed.iter().filter(|coding| *coding == b"chunked");
+            listed.len() > 1
+                && listed.last().is_some_and(|last| last == b"chunked")
+                && chunked.count() == 1
+        }
         Reject::TwoFramings => !codings.is_empty() && !lengths.is_empty(),
         Reject::BodyTooLarge => lengths.iter().any(|value| {
             let length = std::str::from_utf8(value)

@@ -231,6 +231,9 @@ fn reject_detail(reject: Reject) -> &'static str {
         Reject::AuthorizationRepeated => "There is more than one Authorization field.",
         Reject::ContentLength => "Content-Length must be one plain decimal number, once.",
         Reject::TransferEncoding => "Transfer-Encoding must be exactly chunked, once.",
+        Reject::TransferCodingUnknown => {
+            "The only transfer coding that is known to this server is chunked, alone."
+        }
         Reject::TwoFramings => "Content-Length and Transfer-Encoding exclude each other.",
         Reject::Chunk => "The chunked body is malformed.",
         Reject::ChunkLineTooLong => "The line that opens a chunk is too long.",

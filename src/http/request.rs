@@ -128,7 +128,7 @@ pub enum Reject {
     AuthorizationRepeated,
     /// 400: `Content-Length` is not one plain decimal number.
     ContentLength,
-    /// 400: `Transfer-Encoding` is not exactly `chunked`.
+    /// 400: `Transfer-Encoding` is not exactly `chunked`, nor a list that ends with it.
     TransferEncoding,
     /// 400: both `Content-Length` and `Transfer-Encoding`.
     TwoFramings,
@@ -156,6 +156,8 @@ pub enum Reject {
     TooManyHeaders,
     /// 501: no such method, or one without an end.
     MethodUnknown,
+    /// 501: `Transfer-Encoding` has another coding before `chunked`.
+    TransferCodingUnknown,
     /// 505: a version of HTTP that is not served.
     VersionNotServed,
 }
@@ -188,7 +190,7 @@ impl Reject {
             Reject::TargetTooLong => Status::UriTooLong,
             Reject::Expectation => Status::ExpectationFailed,
             Reject::HeadTooLarge | Reject::TooManyHeaders => Status::HeadersTooLarge,
-            Reject::MethodUnknown => Status::NotImplemented,
+            Reject::MethodUnknown | Reject::TransferCodingUnknown => Status::NotImplemented,
             Reject::VersionNotServed => Status::VersionNotSupported,
         }
     }
@@ -410,10 +412,14 @@ impl<'a> Fields<'a> {
                     once(&mut fields.content_length, length, Reject::ContentLength)?;
                 }
                 17 if is("transfer-encoding") => {
-                    if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Reject::TransferEncoding);
+                    let known = value.eq_ignore_ascii_case(b"chunked");
+                    match fields.chunked {
+                        false if known => fields.chunked = true,
+                        false if is_coded_before_chunked(value) => {
+                            return Err(Reject::TransferCodingUnknown);
+                        }
+                        _ => return Err(Reject::TransferEncoding),
                     }
-                    fields.chunked = true;
                 }
                 _ => {}
             }
@@ -428,6 +434,21 @@ impl<'a> Fields<'a> {
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let elements = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     elements.filter(|element| !element.is_empty())
+}
+
+/// Whether there are codings that nobody here knows before the one that shows where the body ends
+/// (RFC 9112, section 6.1). Without that one, or with two, the request is malformed.
+fn is_coded_before_chunked(value: &[u8]) -> bool {
+    let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(is_chunked)
+        && codings.all(|coding| is_token(coding) && !is_chunked(coding))
+}
+
+/// `token` (RFC 9110, section 5.6.2).
+fn is_token(text: &[u8]) -> bool {
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_allowed)
 }
 
 /// Fills in a field that may not be there twice, even with the same value.

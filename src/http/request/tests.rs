@@ -460,11 +460,13 @@ fn body_framing() {
         "Transfer-Encoding:\r\n",
         "Transfer-Encoding: gzip\r\n",
         "Transfer-Encoding: identity\r\n",
-        "Transfer-Encoding: gzip, chunked\r\n",
         "Transfer-Encoding: chunked, gzip\r\n",
         "Transfer-Encoding: chunked, chunked\r\n",
         "Transfer-Encoding: chunked,\r\n",
         "Transfer-Encoding: ,chunked\r\n",
+        "Transfer-Encoding: chunked, gzip, chunked\r\n",
+        "Transfer-Encoding: \"gzip\", chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip, chunked\r\n",
         "Transfer-Encoding: chunked;a=b\r\n",
         "Transfer-Encoding: \"chunked\"\r\n",
         "Transfer-Encoding: xchunked\r\n",
@@ -477,6 +479,17 @@ fn body_framing() {
         assert_eq!(
             rejected(&with_fields(lines)),
             Reject::TransferEncoding,
+            "{lines}"
+        );
+    }
+    for lines in [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: identity,CHUNKED\r\n",
+        "transfer-encoding: br ,\tx-gzip , chunked\r\n",
+    ] {
+        assert_eq!(
+            rejected(&with_fields(lines)),
+            Reject::TransferCodingUnknown,
             "{lines}"
         );
     }
@@ -790,6 +803,7 @@ fn every_reject_has_its_status_and_words() {
         (Reject::HeadTooLarge, 431),
         (Reject::TooManyHeaders, 431),
         (Reject::MethodUnknown, 501),
+        (Reject::TransferCodingUnknown, 501),
         (Reject::VersionNotServed, 505),
     ] {
         assert_eq!(reject.status().code(), status, "{reject:?}");
