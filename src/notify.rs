@@ -1,6 +1,14 @@
 //! What systemd is told (sd_notify(3)): that the server is ready, that it stops, and again and
 //! again that its event loop turns. Without systemd, nobody is told anything.
+//!
+//! A service manager that is stopped or hangs reads nothing. The event loop does not wait for it,
+//! as `sd_notify::notify` would once the manager's queue is full.
 
+use std::env;
+use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -41,19 +49,20 @@ impl Notifier {
 
     /// The server has begun to stop.
     pub fn stopping(&mut self) {
-        self.say(NotifyState::Stopping);
+        let _ = self.say(NotifyState::Stopping);
     }
 
     /// The event loop has come round, and has started once the database was tried.
     pub fn turned(&mut self, now: Moment, has_started: bool) {
-        if has_started && !std::mem::replace(&mut self.ready, true) {
-            self.say(NotifyState::Ready);
+        if has_started && !self.ready {
+            // The start counts as failed without it, so a full queue is tried again.
+            self.ready = self.say(NotifyState::Ready) != Err(ErrorKind::WouldBlock);
         }
         if let Some(watchdog) = &mut self.watchdog
             && watchdog.due <= now
         {
             watchdog.due = now + watchdog.interval;
-            self.say(NotifyState::Watchdog);
+            let _ = self.say(NotifyState::Watchdog);
         }
     }
 
@@ -62,8 +71,8 @@ impl Notifier {
         self.watchdog.as_ref().map(|watchdog| watchdog.due)
     }
 
-    fn say(&mut self, state: NotifyState<'_>) {
-        let said = sd_notify::notify(&[state]);
+    fn say(&mut self, state: NotifyState<'_>) -> Result<(), ErrorKind> {
+        let said = send(&state);
         if let Err(error) = &said
             && !self.failed
         {
@@ -73,5 +82,20 @@ impl Notifier {
             );
         }
         self.failed = said.is_err();
+        said.map_err(|error| error.kind())
     }
+}
+
+fn send(state: &NotifyState<'_>) -> io::Result<()> {
+    let Some(name) = env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let manager = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.to_string().as_bytes(), &manager)?;
+    Ok(())
 }

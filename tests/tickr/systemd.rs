@@ -171,6 +171,23 @@ fn a_service_manager_that_cannot_be_reached_is_one_line_of_the_log() {
     assert_eq!(tickr.log().matches("cannot notify systemd").count(), 1);
 }
 
+/// As when systemd has frozen: the queue of its socket fills up (unix(7)).
+#[test]
+fn a_service_manager_that_reads_nothing_halts_nobody() {
+    let database = Database::create();
+    let folder = scratch();
+    let path = folder.path().join("notify.sock");
+    let _manager = UnixDatagram::bind(&path).expect("the folder is ours");
+    let path = path.to_str().expect("a path of ASCII");
+    let settings = [("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "2000")];
+    let mut tickr = Tickr::serve_with(&database, &settings);
+    tickr.wait_for_log("cannot notify systemd");
+    let mut client = tickr.connect(Kind::Tcp);
+    assert_eq!(client.ask("GET /tickets/create HTTP/1.1").status, 200);
+    tickr.signal(Signal::TERM);
+    assert_eq!(tickr.wait().code(), Some(0));
+}
+
 #[test]
 fn what_is_no_listening_socket_is_refused() {
     let folder = scratch();
