@@ -415,7 +415,7 @@ impl Reader<'_> {
         let password = self.password(value, file, SecretSource::read);
         let password = match password.unwrap_or_default() {
             (at_start, SecretSource::File(path)) => Password::File { path, at_start },
-            (secret, SecretSource::Value(_)) => Password::Fixed(secret),
+            (secret, SecretSource::Value(_) | SecretSource::Pipe(_)) => Password::Fixed(secret),
         };
         Settings {
             username,
@@ -501,13 +501,12 @@ impl Reader<'_> {
             self.mistake(&file.row, problem);
         }
         let value = self.find(value).map(SecretSource::Value);
-        let path = self.find(file).map(SecretSource::File);
+        let path = self.find(file).map(SecretSource::at);
         let source = value.or(path)?;
         let secret = read(&source).map_err(|error| self.mistake(&file.row, error.to_string()));
         let secret = secret.ok()?;
         let source = match source {
-            // A pipe, such as <(COMMAND) in a shell, can be read only once.
-            SecretSource::File(path) if !path.is_file() => SecretSource::Value(secret.clone()),
+            SecretSource::Pipe(_) => SecretSource::Value(secret.clone()),
             source => source,
         };
         Some((secret, source))

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`limits`] | every bound of the program |
 //! | [`foreign`] | text from elsewhere, made safe to show |
+//! | [`file`] | files that an operator names, read without waiting |
 //! | [`ticket`] | base ids to tickets, checked |
 //! | [`secret`] | passwords, and where they are read from |
 //! | [`moment`] | time as a number |
@@ -61,6 +62,8 @@ pub mod counter;
 pub mod database;
 #[cfg(feature = "server")]
 pub mod fault;
+#[cfg(feature = "server")]
+pub mod file;
 pub mod foreign;
 #[cfg(feature = "server")]
 pub mod http;

@@ -160,6 +160,8 @@ pub const LEASE_SECONDS_MIN: u64 = 1;
 pub const LEASE_SECONDS_MAX: u64 = 3600;
 /// Longest file that a secret is read from.
 pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
+/// Longest file of CA certificates or of a public key; all public CAs take a quarter of a megabyte.
+pub const PEM_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest part of a state file that is read; its few numbers are far shorter.
 pub const STATE_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// How long a process that stops waits for its state file.

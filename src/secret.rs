@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use crate::limits;
+use crate::{file, limits};
 
 /// A password.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -36,23 +36,33 @@ pub enum SecretSource {
     Value(Secret),
     /// The file that holds it.
     File(PathBuf),
+    /// A pipe, such as <(COMMAND) in a shell, which can be read only once.
+    Pipe(PathBuf),
 }
 
 impl SecretSource {
+    /// The file or pipe at `path`.
+    pub fn at(path: PathBuf) -> SecretSource {
+        match path.is_file() {
+            true => SecretSource::File(path),
+            false => SecretSource::Pipe(path),
+        }
+    }
+
     /// Whether it may change.
     pub fn is_file(&self) -> bool {
         matches!(self, SecretSource::File(_))
     }
 
-    /// Reads the password as it is now; one trailing newline of a file is dropped.
+    /// Reads the password as it is now; one trailing newline of a file is dropped. Only a pipe is
+    /// waited for, and only where one was given, not where a file has become one.
     pub fn read(&self) -> Result<Secret, SecretError> {
-        match self {
-            SecretSource::Value(secret) => Ok(secret.clone()),
-            SecretSource::File(path) => {
-                let file = File::open(path).map_err(SecretError::Unreadable)?;
-                read_file(file).map(Secret::new)
-            }
-        }
+        let file = match self {
+            SecretSource::Value(secret) => return Ok(secret.clone()),
+            SecretSource::File(path) => file::open(path),
+            SecretSource::Pipe(path) => File::open(path),
+        };
+        read_file(file.map_err(SecretError::Unreadable)?).map(Secret::new)
     }
 
     /// The same for HTTP Basic auth, where a client must be able to send it (RFC 7617) and an
@@ -81,7 +91,7 @@ impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SecretSource::Value(_) => "[secret]",
-            SecretSource::File(_) => "[secret file]",
+            SecretSource::File(_) | SecretSource::Pipe(_) => "[secret file]",
         })
     }
 }

@@ -18,9 +18,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::counter::{Epoch, Memory};
-use crate::limits;
 use crate::moment::Moment;
 use crate::ticket::Numbering;
+use crate::{file, limits};
 
 /// How often the file is written at most.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ pub fn read(path: &Path, numbering: &Numbering) -> Memory {
 
 fn text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let file = File::open(place(path)?)?;
+    let file = file::open(&place(path)?)?;
     file.take(limits::STATE_FILE_BYTES_MAX)
         .read_to_string(&mut text)?;
     Ok(text)

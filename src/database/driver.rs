@@ -23,7 +23,7 @@ use super::answers::{Done, Row, column};
 use super::error::protocol;
 use super::{Host, Secret, Settings, Tls};
 use crate::fault::{Fault, FaultKind};
-use crate::limits;
+use crate::{file, limits};
 
 /// A file that can't be there. The driver, told to find the server's key in it, can't send a
 /// password under a key that whoever answered has sent.
@@ -393,7 +393,8 @@ pub fn check_ca(path: &Path) -> Result<(), Fault> {
     use rustls::pki_types::pem::PemObject;
     let unusable =
         |said: String| Fault::new(FaultKind::CaUnusable, format!("{}: {said}", path.display()));
-    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let pem = file::read(path, limits::PEM_FILE_BYTES_MAX);
+    let pem = pem.map_err(|error| unusable(error.to_string()))?;
     let mut store = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         certificate
@@ -418,9 +419,10 @@ pub fn check_public_key(path: &Path) -> Result<(), Fault> {
             format!("{}: {said}", path.display()),
         )
     };
-    let key = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-    match key.contains("-----BEGIN PUBLIC KEY-----") {
-        true => Ok(()),
-        false => Err(unusable("it holds no PEM public key".to_owned())),
+    let key = file::read(path, limits::PEM_FILE_BYTES_MAX);
+    let key = key.map_err(|error| unusable(error.to_string()))?;
+    match std::str::from_utf8(&key) {
+        Ok(key) if key.contains("-----BEGIN PUBLIC KEY-----") => Ok(()),
+        _ => Err(unusable("it holds no PEM public key".to_owned())),
     }
 }

@@ -3,14 +3,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::limits;
 use crate::secret::Secret;
+use crate::{file, limits};
 
 /// A setting whose value is a `T`.
 #[derive(Clone, Copy, Debug)]
@@ -330,7 +329,7 @@ pub(super) const fn readable(
     expects: &'static str,
 ) -> Setting<PathBuf> {
     Setting {
-        read: |_, value| match File::open(value) {
+        read: |_, value| match file::open(value.as_ref()) {
             Ok(_) => Ok(PathBuf::from(value)),
             Err(error) => Err(format!(
                 "{}, which cannot be opened ({error})",

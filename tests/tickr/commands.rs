@@ -1,18 +1,20 @@
 //! Commands against real servers: what each one prints, its exit codes, and what signals do.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Database, Kind, Tickr, run};
 use crate::support::{options, scratch, start};
 
 /// Runs `tickr db` with four nodes and returns its exit code and everything that it printed.
-fn db(socket: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+fn db(socket: &Path, arguments: &[impl AsRef<OsStr>]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tickr"))
         .arg("db")
         .args(arguments)
@@ -92,6 +94,23 @@ fn a_password_can_come_from_a_pipe() {
         .expect("the shell starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+/// What is read again for every connection is a regular file: a pipe would be waited for, and
+/// `/dev/zero` would fill the memory.
+#[test]
+fn a_pem_file_that_is_none_is_refused_at_once() {
+    let folder = scratch();
+    let pipe = folder.path().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("the folder is ours");
+    for flag in ["--database-tls-ca", "--database-public-key"] {
+        for path in [&pipe, folder.path(), Path::new("/dev/zero")] {
+            let arguments = [OsStr::new("check"), flag.as_ref(), path.as_ref()];
+            let (exit, text) = db(Path::new("/nowhere"), &arguments);
+            assert_eq!(exit, Some(2), "{text}");
+            assert!(text.contains("cannot be opened"), "{text}");
+        }
+    }
 }
 
 #[test]

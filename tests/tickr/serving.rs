@@ -3,11 +3,13 @@
 use std::fs;
 use std::net::{Ipv6Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tickr::limits;
 
 use crate::harness::{Client, Database, Kind, NODE, Tickr, for_both, run, wait_until};
@@ -25,6 +27,10 @@ fn text(output: &Output) -> String {
 fn db(command: &[&str], database: &Database) -> Output {
     let arguments = [&["db"], command].concat();
     run(&arguments, &[&database.settings()[..], &NODE].concat())
+}
+
+fn pipe(path: &Path) {
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).expect("the folder is ours");
 }
 
 #[test]
@@ -119,6 +125,42 @@ fn a_rotated_http_password_holds_without_a_restart() {
     fs::write(&path, "second\n").expect("the folder is ours");
     wait_until("the new password holds", || status("second") == 200);
     assert_eq!(status("first"), 401);
+    // A pipe in its place is not waited for.
+    fs::remove_file(&path).expect("the folder is ours");
+    pipe(&path);
+    tickr.wait_for_log("not a regular file");
+    fs::remove_file(&path).expect("the folder is ours");
+    fs::write(&path, "third\n").expect("the folder is ours");
+    wait_until("the third password holds", || status("third") == 200);
+    tickr.stop();
+}
+
+/// A pipe in the place of the password's file must hang no thread of the pool.
+#[test]
+fn a_database_password_whose_file_has_become_a_pipe_is_the_last_one() {
+    let database = Database::create();
+    let folder = scratch();
+    let path = folder.path().join("password");
+    fs::write(&path, "tickr\n").expect("the folder is ours");
+    let file = path.to_string_lossy();
+    let settings = [
+        ("TICKR_DATABASE_PASSWORD", ""),
+        ("TICKR_DATABASE_PASSWORD_FILE", &*file),
+        ("TICKR_DATABASE_POOL_SIZE", "1"),
+    ];
+    let tickr = Tickr::serve_with(&database, &settings);
+    fs::remove_file(&path).expect("the folder is ours");
+    pipe(&path);
+    // Those of the test are younger, and may not have gone yet.
+    let connection: u64 = database.value(&format!(
+        "SELECT MIN(ID) FROM information_schema.PROCESSLIST WHERE DB = '{}'",
+        database.name()
+    ));
+    database.execute(&format!("KILL {connection}"));
+    let mut client = tickr.connect(Kind::Tcp);
+    wait_until("it has connected again", || {
+        client.ask("GET /tickets/create HTTP/1.1").status == 200
+    });
     tickr.stop();
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 /// The rooms, lowest first. A file may name rooms of a lower level, and its own room.
 const LEVELS: &[(&str, u32)] = &[
     ("limits", 0),
+    ("file", 0),
     ("foreign", 1),
     ("ticket", 1),
     ("secret", 1),
