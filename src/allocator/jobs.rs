@@ -39,7 +39,7 @@ impl Allocator {
         let needed = match &self.reach.state {
             reach::State::Untried => !connects,
             // One is enough to see where the name leads by now.
-            reach::State::Up if self.read_only => !connects && !self.pool.has_session(),
+            reach::State::Up if self.is_elsewhere => !connects && !self.pool.has_session(),
             reach::State::Up => true,
             reach::State::Down(_) if connects || self.pool.hottest().is_some() => false,
             reach::State::Down(outage) if outage.retry_at > now => {

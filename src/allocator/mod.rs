@@ -223,8 +223,9 @@ pub struct Allocator {
     warnings: Vec<Warning>,
     events: VecDeque<Event>,
     told_exhausted: bool,
-    /// The server that was asked last calls itself read-only.
-    read_only: bool,
+    /// The server that was asked last calls itself read-only, or the row calls another one its
+    /// owner.
+    is_elsewhere: bool,
     /// What time changes by itself is done up to here, and the database has said nothing since.
     passed: Option<Moment>,
 }
@@ -261,7 +262,7 @@ impl Allocator {
             warnings: Vec::new(),
             events: VecDeque::new(),
             told_exhausted: false,
-            read_only: false,
+            is_elsewhere: false,
             passed: None,
         }
     }

@@ -5,7 +5,7 @@ use super::pool::{self, Kind, Left};
 use super::reach::{self, Proof};
 use super::stock::Landed;
 use super::{Allocator, Event, HEARTBEAT, base_latency, spread};
-use crate::counter::{JobId, View, Warning};
+use crate::counter::{JobId, Owner, View, Warning};
 use crate::fault::{Act, Fault, FaultKind};
 use crate::moment::Moment;
 use crate::ticket::Block;
@@ -14,11 +14,12 @@ impl Allocator {
     pub(super) fn on_view(&mut self, view: &View, flight: pool::Flight, now: Moment) {
         let change = self.permit.observe(view, flight.memory, flight.issued, now);
         self.read_answered = self.read_answered.max(Some(flight.issued));
-        self.read_only = view.read_only;
+        self.is_elsewhere = view.read_only || matches!(view.owner, Owner::Elsewhere { .. });
         let opened = flight.session.map(|session| session.opened);
-        if view.read_only && opened.is_some_and(|opened| opened + HEARTBEAT <= now) {
+        if self.is_elsewhere && opened.is_some_and(|opened| opened + HEARTBEAT <= now) {
             // A primary that was demoted may keep its connections for ever, while its name leads
-            // to another: what this process remembers must be told there.
+            // to another: what this process remembers must be told there. And a connection may
+            // have the identity that its server had when it was made.
             self.pool.close_all();
         }
         self.on_change(change);

@@ -939,6 +939,20 @@ fn old_sessions_are_replaced_one_at_a_time() {
 #[test]
 fn a_server_that_was_demoted_is_left_and_looked_for_again() {
     let mut world = World::serving(Duration::ZERO);
+    let owner = world.row.owner.clone();
+    is_left_while(&mut world, |row| row.read_only = true);
+    world.row.read_only = false;
+    world.live(2 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    let (other, here) = ("a".to_owned(), "b".to_owned());
+    let elsewhere = Owner::Elsewhere { owner: other, here };
+    is_left_while(&mut world, |row| row.owner = elsewhere);
+    world.row.owner = owner;
+    world.live(2 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+}
+
+fn is_left_while(world: &mut World, change: impl FnOnce(&mut View)) {
     world.live(2 * SECOND);
     world.events();
     let connects_in = |world: &mut World, time: Duration| {
@@ -946,8 +960,8 @@ fn a_server_that_was_demoted_is_left_and_looked_for_again() {
         let is_one = |event: &Event| matches!(event, Event::Connected { .. });
         world.events().iter().filter(|event| is_one(event)).count()
     };
-    world.row.read_only = true;
-    let connects = connects_in(&mut world, 10 * SECOND);
+    change(&mut world.row);
+    let connects = connects_in(world, 10 * SECOND);
     assert!((8..=12).contains(&connects), "{connects}, one a second");
     // The status does not make it more.
     for _ in 0..20 {
@@ -959,10 +973,7 @@ fn a_server_that_was_demoted_is_left_and_looked_for_again() {
         world.allocator.submit(id, Ask::Status, world.now);
         world.run();
     }
-    assert!(connects_in(&mut world, SECOND) <= 2);
-    world.row.read_only = false;
-    world.live(2 * SECOND);
-    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    assert!(connects_in(world, SECOND) <= 2);
 }
 
 /// When something is due that is not due now.

@@ -345,3 +345,28 @@ fn a_database_that_takes_no_writes_is_left_only_by_a_write() {
     assert_eq!(count("open again"), 2, "{}", tickr.log());
     assert_eq!(count("is read-only"), 2, "{}", tickr.log());
 }
+
+/// A connection keeps the identity that a MariaDB server had when it was made, and lasts for half
+/// an hour.
+#[test]
+fn an_identity_that_was_put_right_is_seen_without_a_restart() {
+    let database = Database::alone();
+    if database.is_mysql() {
+        // Its identity is in a file that is read at the start.
+        return;
+    }
+    let identity: u64 = database.value("SELECT @@global.server_id");
+    let settings = [("TICKR_DATABASE_POOL_SIZE", "1")];
+    let tickr = Tickr::serve_with(&database, &settings);
+    database.execute(&format!("SET GLOBAL server_id = {}", identity + 1));
+    // Those of the test are younger, and may not have gone yet.
+    let connection: u64 = database.value(
+        "SELECT MIN(ID) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() \
+         AND ID <> CONNECTION_ID()",
+    );
+    database.execute(&format!("KILL {connection}"));
+    tickr.wait_for_log("belongs to another MySQL server");
+    database.execute(&format!("SET GLOBAL server_id = {identity}"));
+    tickr.wait_for_log("the counter is open again");
+    tickr.stop();
+}
