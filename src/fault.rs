@@ -72,6 +72,8 @@ pub enum FaultKind {
     ColumnType,
     /// There is a trigger on the table.
     Trigger,
+    /// The table keeps every row that it ever had.
+    Versioned,
     /// The table or its index is damaged.
     Damaged,
     /// The table is there, but the row that holds the counter is not.
@@ -236,6 +238,10 @@ impl FaultKind {
                  BIGINT UNSIGNED NOT NULL with ALTER TABLE"),
             FaultKind::Trigger => ("trigger", Mend, CLOSED,
                 "the table `tickets` has a trigger{said}; it could change the counter. Drop it"),
+            FaultKind::Versioned => ("versioned", Mend, CLOSED,
+                "a table is system-versioned{said}, so each reservation would leave a row behind \
+                 for ever. Run ALTER TABLE tickets DROP SYSTEM VERSIONING, and the same for \
+                 tickr_settings if it is versioned too"),
             FaultKind::Damaged => ("damaged", Mend, CLOSED,
                 "the table `tickets` is damaged{said}; no tickets can be reserved. Repair it, \
                  then run `tickr db advance --past TICKET` with a TICKET above every one that was \

@@ -183,6 +183,8 @@ fn of_the_engine(rows: &[Row]) {
     };
     let yes = Value::Bytes(b"YES".to_vec());
     assert_eq!(engine.transactional, rows[0].get(1) == Some(&yes));
+    let versioned = Value::Bytes(b"SYSTEM VERSIONED".to_vec());
+    assert_eq!(engine.versioned, rows[0].get(2) == Some(&versioned));
     match &rows[0][0] {
         Value::Bytes(name) => assert_eq!(engine.name.as_bytes(), name),
         other => assert_eq!((other, &engine.name[..]), (&Value::NULL, "none")),

@@ -40,6 +40,8 @@ pub struct Engine {
     pub name: String,
     /// Whether it survives a crash.
     pub transactional: bool,
+    /// Whether the table keeps every row that it ever had.
+    pub versioned: bool,
 }
 
 /// What a statement without rows did.
@@ -149,9 +151,11 @@ pub fn engine(rows: Vec<Row>) -> Result<Option<Engine>, Fault> {
     };
     let name: Option<String> = column(&mut row, 0)?;
     let transactions: Option<String> = column(&mut row, 1)?;
+    let kind: Option<String> = column(&mut row, 2)?;
     Ok(Some(Engine {
         name: name.unwrap_or_else(|| NO_ENGINE.to_owned()),
         transactional: transactions.is_some_and(|answer| answer == "YES"),
+        versioned: kind.is_some_and(|kind| kind == "SYSTEM VERSIONED"),
     }))
 }
 

@@ -152,6 +152,8 @@ fn from_server(error: MySqlError) -> Fault {
         1146 => FaultKind::NoTable,
         1054 | 1347 | 1288 => FaultKind::ForeignTable,
         1264 | 1265 | 1366 | 1690 => FaultKind::CounterUnusable,
+        // MariaDB's, of tickr_settings.
+        4119 | 4120 => FaultKind::Versioned,
         1034 | 1035 | 1194 | 1195 | 1712 | 1877 | 1932 => FaultKind::Damaged,
         _ => FaultKind::Unexpected,
     };

@@ -167,8 +167,8 @@ impl Found {
                 Err(fault) => fault.clone(),
                 Ok(_) => FaultKind::NoTable.into(),
             });
-        } else if let Some(foreign) = self.foreign() {
-            problems.push(foreign);
+        } else if let Some(unusable) = self.unusable() {
+            problems.push(unusable);
         } else {
             problems.extend(self.wrong_column());
             if let Some(trigger) = self.triggers.first() {
@@ -205,11 +205,14 @@ impl Found {
         Fault::new(FaultKind::OldTable, said)
     }
 
-    /// A table that is not Tickr's at all.
-    pub(super) fn foreign(&self) -> Option<Fault> {
+    /// A table that no command changes: it is not Tickr's at all, or would grow without end.
+    pub(super) fn unusable(&self) -> Option<Fault> {
         if self.engine().is_some_and(|engine| engine.name == NO_ENGINE) {
             let said = "it is a view, or its engine is missing";
             return Some(Fault::new(FaultKind::ForeignTable, said));
+        }
+        if self.engine().is_some_and(|engine| engine.versioned) {
+            return Some(FaultKind::Versioned.into());
         }
         let has = |name: &str| self.columns.iter().any(|column| column.name == name);
         let missing = ORIGINAL_COLUMNS.into_iter().find(|name| !has(name))?;

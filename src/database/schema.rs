@@ -284,8 +284,8 @@ pub fn migrate(settings: &Settings) -> Result<Migrated, Fault> {
         if !found.has_table() {
             return Err(found.row.err().unwrap_or(FaultKind::NoTable.into()));
         }
-        if let Some(foreign) = found.foreign() {
-            return Err(foreign);
+        if let Some(unusable) = found.unusable() {
+            return Err(unusable);
         }
         // Also says that there is no row.
         let mut counter = found.row.as_ref().map_err(Clone::clone)?.id;
@@ -415,8 +415,8 @@ impl Desk {
             opened: false,
         };
         if found.has_table() {
-            if let Some(foreign) = found.foreign() {
-                return Err(foreign);
+            if let Some(unusable) = found.unusable() {
+                return Err(unusable);
             }
             created.columns = self.add_columns(&found)?;
         } else if found.has_settings_table() && stored.is_some() {

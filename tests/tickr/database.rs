@@ -21,6 +21,7 @@ use tickr::database::{Failover, Host, Secret, Settings, Tls};
 use tickr::fault::{Fault, FaultKind};
 use tickr::ticket::{Block, Numbering};
 
+use crate::dialect;
 use crate::harness::wait_until;
 use crate::support::{options, scratch, start};
 
@@ -689,6 +690,32 @@ fn a_trigger_makes_an_error_and_no_ticket() {
     assert_eq!(open_error(&settings), FaultKind::Trigger);
     let report = schema::check(&settings, &numbering()).unwrap();
     assert_eq!(kinds(&report.problems), [FaultKind::Trigger]);
+}
+
+/// It would work for a while, with one more row for each reservation.
+#[test]
+fn a_table_that_keeps_its_history_is_refused_by_all() {
+    let server = Server::shared();
+    if dialect::is_mysql(&mut server.admin()).unwrap() {
+        // It has no such tables.
+        return;
+    }
+    let settings = server.created();
+    server.run(&settings, &["ALTER TABLE tickets ADD SYSTEM VERSIONING"]);
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), [FaultKind::Versioned]);
+    assert_eq!(open_error(&settings), FaultKind::Versioned);
+    assert_eq!(kind(create(&settings)), FaultKind::Versioned);
+    assert_eq!(kind(schema::migrate(&settings)), FaultKind::Versioned);
+    let drop = ["ALTER TABLE tickets DROP SYSTEM VERSIONING"];
+    server.run(&settings, &drop);
+    open(&settings).unwrap();
+    let settings_too = [
+        "ALTER TABLE tickr_settings DROP COLUMN lease_seconds",
+        "ALTER TABLE tickr_settings ADD SYSTEM VERSIONING",
+    ];
+    server.run(&settings, &settings_too);
+    assert_eq!(kind(create(&settings)), FaultKind::Versioned);
 }
 
 #[test]
