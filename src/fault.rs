@@ -234,8 +234,9 @@ impl FaultKind {
                 "the table `tickets` belongs to something else{said}. Set TICKR_DATABASE_NAME to \
                  a database that is Tickr's alone"),
             FaultKind::ColumnType => ("column_type", Mend, CLOSED,
-                "a column has the wrong type{said}; it would lose or repeat tickets. Change it to \
-                 BIGINT UNSIGNED NOT NULL with ALTER TABLE"),
+                "a column has the wrong type{said}; it would lose or repeat tickets. Change it \
+                 with ALTER TABLE, a number to BIGINT UNSIGNED NOT NULL and the owner to \
+                 VARCHAR(255) NOT NULL"),
             FaultKind::Trigger => ("trigger", Mend, CLOSED,
                 "the table `tickets` has a trigger{said}; it could change the counter. Drop it"),
             FaultKind::Versioned => ("versioned", Mend, CLOSED,

@@ -151,6 +151,8 @@ fn from_server(error: MySqlError) -> Fault {
         1049 => FaultKind::NoDatabase,
         1146 => FaultKind::NoTable,
         1054 | 1347 | 1288 => FaultKind::ForeignTable,
+        // The counter is a number, so it is the owner that is not compared or does not fit.
+        1292 | 1406 => FaultKind::ColumnType,
         1264 | 1265 | 1366 | 1690 => FaultKind::CounterUnusable,
         // MariaDB's, of tickr_settings.
         4119 | 4120 => FaultKind::Versioned,

@@ -227,9 +227,15 @@ impl Found {
             let kind = kind.trim_end_matches(" zerofill");
             kind.starts_with("bigint") && kind.ends_with(" unsigned")
         };
-        let wrong = self.columns.iter().find(|column| {
-            NUMBERS.contains(&column.name.as_str())
-                && (!is_number(&column.kind) || column.is_nullable)
+        let is_text = |kind: &str| {
+            let kind = kind.split('(').next().unwrap_or_default();
+            ["char", "text", "binary"]
+                .iter()
+                .any(|end| kind.ends_with(end))
+        };
+        let wrong = self.columns.iter().find(|column| match &column.name[..] {
+            "owner" => !is_text(&column.kind),
+            name => NUMBERS.contains(&name) && (!is_number(&column.kind) || column.is_nullable),
         })?;
         let null = if wrong.is_nullable { ", nullable" } else { "" };
         Some(Fault::new(

@@ -467,6 +467,19 @@ fn a_column_that_would_lose_tickets_is_refused_by_all() {
         let refused = advance(&settings, None, 0).unwrap_err();
         assert_eq!(refused.kind, FaultKind::ColumnType, "{kind}");
     }
+    server.run(&["ALTER TABLE tickr.tickets MODIFY id BIGINT UNSIGNED NOT NULL"]);
+    for kind in ["INT", "ENUM('closed')", "VARCHAR(3)"] {
+        // As if it had never been opened.
+        server.run(&[
+            "UPDATE tickr.tickets SET epoch = 0, epoch_tag = 0",
+            "ALTER TABLE tickr.tickets DROP COLUMN owner",
+            &format!("ALTER TABLE tickr.tickets ADD COLUMN owner {kind} NOT NULL"),
+        ]);
+        let refused = schema::create(&settings, &numbering(), LEASE).unwrap_err();
+        assert_eq!(refused.kind, FaultKind::ColumnType, "{kind}: {refused}");
+    }
+    server.run(&["DROP DATABASE tickr"]);
+    server.created();
     server.run(&[
         "ALTER TABLE tickr.tickets MODIFY id BIGINT NOT NULL",
         "UPDATE tickr.tickets SET id = -7",
