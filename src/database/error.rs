@@ -148,8 +148,10 @@ fn from_server(error: MySqlError) -> Fault {
         1152..=1161 | 1184 | 1927 | 2006 | 2013 | 3169 | 4031 => FaultKind::Lost,
         // Not 1064 and 1193: a proxy may lead to an older server for as long as an upgrade takes.
         1115 | 1273 => FaultKind::ServerUnsupported,
-        1049 => FaultKind::NoDatabase,
-        1146 => FaultKind::NoTable,
+        // There can be none of that name.
+        1049 | 1102 | 1300 => FaultKind::NoDatabase,
+        1146 if message.contains(".tickr_settings'") => FaultKind::NoSettings,
+        1109 | 1146 => FaultKind::NoTable,
         1054 | 1347 | 1288 => FaultKind::ForeignTable,
         // The counter is a number, so it is the owner that is not compared or does not fit.
         1292 | 1406 => FaultKind::ColumnType,
@@ -202,6 +204,8 @@ mod tests {
             (1049, "no_database"),
             (1053, "shutting_down"),
             (1064, "unexpected"),
+            (1102, "no_database"),
+            (1109, "no_table"),
             (1114, "disk_full"),
             (1129, "host_blocked"),
             (1146, "no_table"),
@@ -209,6 +213,7 @@ mod tests {
             (1193, "unexpected"),
             (1205, "lock_wait"),
             (1213, "deadlock"),
+            (1300, "no_database"),
             (1317, "interrupted"),
             (1461, "too_many_statements"),
             (1792, "read_only"),
@@ -241,6 +246,9 @@ mod tests {
         ] {
             assert_eq!(option(other), FaultKind::Forbidden, "{other}");
         }
+        let missing = |table: &str| server(1146, &format!("Table 't.{table}' doesn't exist")).kind;
+        assert_eq!(missing("tickets"), FaultKind::NoTable);
+        assert_eq!(missing("tickr_settings"), FaultKind::NoSettings);
         let full = "Got error 28 \"No space left on device\" from storage engine";
         assert_eq!(server(1030, full).kind, FaultKind::DiskFull);
         assert_eq!(server(1030, "Got error 1").kind, FaultKind::Unexpected);

@@ -184,7 +184,8 @@ impl Found {
             Ok(None) => {}
             Ok(Some(stored)) => problems.extend(differ(&stored.numbering, given).err()),
         }
-        let is_old = self.has_table() && (self.is_old() || !self.has_lease());
+        let lacks_lease = self.has_settings_table() && !self.has_lease();
+        let is_old = self.has_table() && (self.is_old() || lacks_lease);
         if is_old
             && problems
                 .iter()
@@ -262,7 +263,9 @@ fn stored(link: &mut Link, has_lease: bool) -> Result<Option<Stored>, Fault> {
         false => include_str!("../../sql/settings_old.sql"),
     };
     let rows = match link.query(statement, 2) {
-        Err(fault) if fault.kind == FaultKind::NoTable => return Ok(None),
+        Err(fault) if matches!(fault.kind, FaultKind::NoTable | FaultKind::NoSettings) => {
+            return Ok(None);
+        }
         Err(fault) if fault.kind == FaultKind::ForeignTable => {
             return Err(Fault::new(FaultKind::SettingsDamaged, fault.said));
         }

@@ -576,6 +576,10 @@ fn other_settings_than_the_stored_ones_are_refused() {
     assert_eq!(open_error(&settings), FaultKind::SettingsDamaged);
     server.run(&settings, &["DELETE FROM tickr_settings"]);
     assert_eq!(open_error(&settings), FaultKind::NoSettings);
+    server.run(&settings, &["DROP TABLE tickr_settings"]);
+    assert_eq!(open_error(&settings), FaultKind::NoSettings);
+    let report = schema::check(&settings, &numbering()).unwrap();
+    assert_eq!(kinds(&report.problems), [FaultKind::NoSettings]);
 }
 
 #[test]
