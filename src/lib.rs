@@ -38,7 +38,7 @@
 //! | [`node`] | the whole server behind one seam: plain state on a given clock |
 //! | [`server`] | the event loop around it |
 //! | [`client`], [`cluster`] | taking tickets in Rust; asking every node how it is |
-//! | [`settings`], [`config`], [`logging`] | `TICKR_*` to what a command works with |
+//! | [`settings`], [`config`], [`logging`], [`patient`] | `TICKR_*` to what a command works with |
 //!
 //! The feature `client` holds the client alone, with [`cluster`]; `server` holds everything, and is
 //! on by default.
@@ -78,6 +78,8 @@ pub mod moment;
 pub mod node;
 #[cfg(feature = "server")]
 pub mod notify;
+#[cfg(feature = "server")]
+pub mod patient;
 #[cfg(feature = "server")]
 pub mod rotation;
 #[cfg(feature = "server")]

@@ -172,6 +172,8 @@ pub const DATABASE_NAME_CHARS_MAX: usize = 64;
 pub const LOG_LINES_WAITING_MAX: usize = 1024;
 /// How long a process that stops waits for the last lines of its log to be written.
 pub const LOG_STOP_GRACE: Duration = Duration::from_secs(1);
+/// A non-blocking output without room is tried again after this pause.
+pub const OUTPUT_PAUSE: Duration = Duration::from_millis(5);
 /// Characters of a wrong value that an error repeats.
 pub const SHOWN_VALUE_CHARS_MAX: usize = 80;
 /// Characters of a text from elsewhere (a server's error, a version) that are shown.

@@ -18,6 +18,7 @@ use env_logger::{Builder, Target};
 use log::{LevelFilter, Record};
 
 use crate::limits;
+use crate::patient::Patient;
 
 /// The lines of this process that wait to be written.
 static WAITING: OnceLock<Arc<Waiting>> = OnceLock::new();
@@ -68,7 +69,7 @@ fn queue() -> io::Result<Queue> {
     let writer = Arc::clone(waiting);
     thread::Builder::new()
         .name("tickr-log".to_owned())
-        .spawn(move || write_lines(stderr, &receiver, &writer))?;
+        .spawn(move || write_lines(Patient(stderr), &receiver, &writer))?;
     Ok(Queue {
         lines,
         waiting: Arc::clone(waiting),

@@ -15,7 +15,7 @@ use tickr::logging::{self, Format, Logging};
 
 use self::cli::Command;
 use self::commands::failure::Failure;
-use self::commands::output::printed;
+use self::commands::output::{printed, stdout};
 use self::commands::{cluster, database, get, serve};
 
 mod cli;
@@ -185,6 +185,6 @@ fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     let mut command_line = command_line();
     clap_complete::generate(shell, &mut command_line, "tickr", &mut script);
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     printed(out.write_all(&script).and_then(|()| out.flush()))
 }

@@ -12,7 +12,7 @@ use tickr::limits;
 use tickr::ticket::Origin;
 
 use super::failure::Failure;
-use super::output::{no_problems, printed, say};
+use super::output::{no_problems, printed, say, stdout};
 
 pub(crate) fn decode(config: DecodeConfig) -> Result<(), Failure> {
     let DecodeConfig {
@@ -53,8 +53,8 @@ pub(crate) fn check(config: ClusterConfig) -> Result<(), Failure> {
         json,
     } = config;
     let password = client.password.as_ref().map(Secret::expose);
-    let mut out = io::stdout().lock();
-    let clear = match watch && !json && out.is_terminal() {
+    let mut out = stdout();
+    let clear = match watch && !json && io::stdout().is_terminal() {
         true => "\x1b[2J\x1b[H",
         false => "",
     };

@@ -8,7 +8,7 @@ use tickr::config::GetConfig;
 use tickr::limits;
 
 use super::failure::Failure;
-use super::output::printed;
+use super::output::{printed, stdout};
 
 pub(crate) fn get(config: GetConfig) -> Result<(), Failure> {
     let GetConfig {
@@ -24,7 +24,7 @@ pub(crate) fn get(config: GetConfig) -> Result<(), Failure> {
         ..client::Options::default()
     };
     let client = Client::with_options(client.servers, options)?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(stdout());
     loop {
         match print_tickets(&client, count, &mut out) {
             Ok(true) => {}

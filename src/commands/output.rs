@@ -1,7 +1,9 @@
 //! Printing what a command found. A full disk is an error, a closed pipe is not.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
+
+use tickr::patient::Patient;
 
 use super::failure::Failure;
 
@@ -14,9 +16,14 @@ pub(crate) fn no_problems(count: usize) -> Result<(), Failure> {
     }
 }
 
+/// Where a command prints what it found or did.
+pub(crate) fn stdout() -> Patient<StdoutLock<'static>> {
+    Patient(io::stdout().lock())
+}
+
 /// Prints what a command found or did.
 pub(crate) fn say(line: impl fmt::Display) -> Result<(), Failure> {
-    printed(writeln!(io::stdout(), "{line}"))
+    printed(writeln!(stdout(), "{line}"))
 }
 
 /// A reader that has closed the pipe has seen enough, but on a full disk tickets would be lost

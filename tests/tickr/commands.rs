@@ -2,15 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, mkfifoat};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Database, Kind, Tickr, run};
+use crate::harness::{Database, Kind, Tickr, run, wait_until};
 use crate::support::{options, scratch, start};
 
 /// Runs `tickr db` with four nodes and returns its exit code and everything that it printed.
@@ -279,6 +280,29 @@ fn whoever_watches_gets_tickets_through_a_failover_and_an_outage_until_ctrl_c() 
     kill_process(Pid::from_child(&watch), Signal::INT).expect("the process is ours");
     let status = watch.wait().expect("the process is ours");
     assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
+}
+
+/// As a terminal that ssh or Node.js shares with the program.
+#[test]
+fn output_that_does_not_block_is_waited_for() {
+    let database = Database::create();
+    let tickr = Tickr::serve(&database);
+    let (mut reader, writer) = std::io::pipe().expect("ours");
+    fcntl_setfl(&writer, OFlags::NONBLOCK).expect("ours");
+    let mut get = Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .args(["get", "100000", "--timeout", "60", "--server"])
+        .arg(format!("unix:{}", tickr.unix().display()))
+        .stdout(writer)
+        .spawn()
+        .expect("the program starts");
+    // A pipe takes 64 KiB.
+    wait_until("the pipe is full", || {
+        ioctl_fionread(&reader).is_ok_and(|count| count > 60_000)
+    });
+    let mut tickets = String::new();
+    reader.read_to_string(&mut tickets).expect("it is UTF-8");
+    let status = get.wait().expect("the process is ours");
+    assert_eq!((status.code(), tickets.lines().count()), (Some(0), 100_000));
 }
 
 /// `head` has seen enough.

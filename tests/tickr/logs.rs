@@ -165,3 +165,37 @@ fn a_log_that_nobody_reads_halts_nobody() {
     reader.read_to_string(&mut log).expect("it is UTF-8");
     assert!(log.starts_with('x') && !log.contains("listens on"));
 }
+
+/// Whoever shares a terminal with the program can make it non-blocking (ssh and Node.js do). No
+/// line is lost while there is room in the queue, and none is torn.
+#[test]
+fn a_log_that_does_not_block_is_waited_for() {
+    let database = Database::create();
+    let (stderr, mut reader) = UnixStream::pair().expect("ours");
+    stderr.set_nonblocking(true).expect("ours");
+    while (&stderr).write(b"x").is_ok() {}
+    let child = Command::new(env!("CARGO_BIN_EXE_tickr"))
+        .arg("serve")
+        .env_clear()
+        .envs(NODE)
+        .envs(database.settings())
+        .env("TICKR_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null())
+        .stderr(Stdio::from(OwnedFd::from(stderr)))
+        .spawn()
+        .expect("the program starts");
+    let mut serving = Serving(child);
+    wait_until("it is connected", || {
+        let query = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE()";
+        database.value::<u64>(query) > 1
+    });
+    let mut log = String::new();
+    while !log.contains("connected to the database") {
+        let mut bytes = [0; 4096];
+        let count = reader.read(&mut bytes).expect("ours");
+        log += std::str::from_utf8(&bytes[..count]).expect("it is UTF-8");
+    }
+    assert!(log.contains(" listens on "), "{log}");
+    kill_process(Pid::from_child(&serving.0), Signal::TERM).expect("the process is ours");
+    assert!(serving.0.wait().expect("the process is ours").success());
+}

@@ -10,6 +10,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("limits", 0),
     ("file", 0),
     ("foreign", 1),
+    ("patient", 1),
     ("ticket", 1),
     ("secret", 1),
     ("socket", 1),
