@@ -352,12 +352,19 @@ pub(super) const fn switch(flag: &'static str, help: &'static str) -> Setting<bo
 
 /// Plain decimal digits, within the range.
 fn read_integer<T: TryFrom<u64>>(row: &Row, value: &OsStr) -> Result<T, String> {
-    let number = whole_number(text_of(value)?).filter(|number| match row.valid {
-        Valid::Integer(min, max) => (min..=max).contains(number),
-        _ => false,
-    });
-    let number = number.and_then(|number| T::try_from(number).ok());
-    number.ok_or_else(|| wrong(value))
+    let text = text_of(value)?;
+    if !is_digits(text) {
+        return Err(wrong(value));
+    }
+    let too_much = || format!("{}, which is too large", wrong(value));
+    let number = whole_number(text).ok_or_else(too_much)?;
+    match row.valid {
+        Valid::Integer(min, _) if number < min => {
+            Err(format!("{}, which is too small", wrong(value)))
+        }
+        Valid::Integer(_, max) if number <= max => T::try_from(number).map_err(|_| too_much()),
+        _ => Err(too_much()),
+    }
 }
 
 fn read_seconds(row: &Row, value: &OsStr) -> Result<Duration, String> {

@@ -203,6 +203,9 @@ fn a_ticket_is_decoded() {
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains("TICKET is "), "{errors}");
     }
+    let above = decode(&["18446744073709551616"]);
+    let errors = String::from_utf8_lossy(&above.stderr);
+    assert!(errors.contains("which is too large"), "{errors}");
 }
 
 #[test]
