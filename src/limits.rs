@@ -179,6 +179,10 @@ pub const SHOWN_VALUE_CHARS_MAX: usize = 80;
 /// Characters of a text from elsewhere (a server's error, a version) that are shown.
 pub const FOREIGN_TEXT_CHARS_MAX: usize = 200;
 
+/// The program of a private MySQL server must tell its version in this time.
+pub const LOCAL_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// What it may say, warnings included.
+pub const LOCAL_VERSION_BYTES_MAX: u64 = 16 * 1024;
 /// A private MySQL server must have created its system tables in this time.
 pub const LOCAL_INITIALISE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A private MySQL server must answer this long after it was started, crash recovery included.

@@ -179,7 +179,16 @@ fn dropping_it_stops_it() {
 #[test]
 fn a_program_that_is_not_there_or_no_server_is_named() {
     let folder = scratch();
-    for program in ["/nowhere/mysqld", "/bin/true"] {
+    let script = |name: &str, line: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{line}\n")).expect("the folder is ours");
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&path, mode).expect("the folder is ours");
+        path.to_string_lossy().into_owned()
+    };
+    let talks = script("talks", "exec yes");
+    let hangs = script("hangs", "exec sleep 600");
+    for program in ["/nowhere/mysqld", "/bin/true", &talks, &hangs] {
         let options = LocalOptions {
             program: Some(program.into()),
             ..options(folder.path())

@@ -3,11 +3,15 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use super::LocalError;
+use crate::foreign::printable;
+use crate::limits;
 
 const NAMES: [&str; 2] = ["mariadbd", "mysqld"];
 /// Where packages put server programs; most users' `PATH` leaves these folders out.
@@ -54,16 +58,11 @@ impl Program {
             path: path.clone(),
             source,
         };
-        let version = Command::new(&path)
-            .args(["--no-defaults", "--version"])
-            .output();
-        let version = version.map_err(run)?;
-        let text = String::from_utf8_lossy(&version.stdout);
-        if !version.status.success() || !text.contains("Ver") {
-            let said = String::from_utf8_lossy(&version.stderr);
+        let text = version(&path).map_err(run)?;
+        if !text.contains("Ver") {
             return Err(run(io::Error::other(format!(
                 "it is no MySQL server; asked for its version, it said: {}",
-                said.trim()
+                printable(&text)
             ))));
         }
         let flavor = match text.contains("MariaDB") {
@@ -134,6 +133,31 @@ impl Program {
         sql.extend_from_slice(user.as_bytes());
         Ok(sql)
     }
+}
+
+/// What a program says of its version. One that is no server may say more without end, or nothing.
+fn version(path: &Path) -> io::Result<String> {
+    let (reader, writer) = io::pipe()?;
+    let mut child = Command::new(path)
+        .args(["--no-defaults", "--version"])
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    let (sender, said) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = reader
+            .take(limits::LOCAL_VERSION_BYTES_MAX)
+            .read_to_end(&mut text);
+        // Nobody waits for it any longer when it took too long.
+        let _ = sender.send(read.map(|_| text));
+    });
+    let said = said.recv_timeout(limits::LOCAL_VERSION_TIMEOUT);
+    child.kill()?;
+    child.wait()?;
+    let text = said.unwrap_or_else(|_| Err(io::Error::other("it does not tell its version")))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// `--name=value` for a path that need not be UTF-8.
