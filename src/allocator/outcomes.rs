@@ -123,9 +123,11 @@ impl Allocator {
         if self.reach.state == reach::State::Untried && act != Act::Retry {
             self.note(Event::CannotStart(fault.clone()));
         }
-        let proven = flight.session.is_some_and(|session| session.proven);
+        let session = flight.session;
+        let rested = session
+            .is_some_and(|session| session.proven || session.opened + HEARTBEAT <= flight.issued);
         // A session may break while it rests; the next one tells whether the database is there.
-        let was_stale = proven && fault.kind == FaultKind::Lost;
+        let was_stale = rested && fault.kind == FaultKind::Lost;
         let is_spare = flight.kind == Kind::Connect && self.pool.has_session();
         if self.reach.is_up() && act != Act::Mend && (was_stale || is_spare) {
             self.note(Event::Failed(fault));

@@ -684,6 +684,24 @@ fn sessions_that_broke_while_they_rested_are_no_outage() {
     );
 }
 
+/// In a large pool, a server's `wait_timeout` can pass before a session has its first job.
+#[test]
+fn sessions_that_broke_before_their_first_job_are_no_outage() {
+    let mut world = World::serving(Duration::ZERO);
+    world.pass(SECOND);
+    world.events();
+    let jobs = world.take_jobs();
+    assert!(!jobs.is_empty(), "the row is read");
+    for job in jobs {
+        world.answer(&job, Err(Fault::new(FaultKind::Lost, "")));
+    }
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    world.run();
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
+    let is_outage = |event: &Event| matches!(event, Event::Unavailable(_));
+    assert!(!world.events().iter().any(is_outage));
+}
+
 #[test]
 fn a_database_that_is_gone_is_noticed_by_one_heartbeat_whatever_the_size_of_the_pool() {
     let mut world = World::with(Options {
