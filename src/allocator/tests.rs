@@ -11,6 +11,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::moment::{Moment, Next};
 use crate::ticket::{Numbering, Run};
 
+mod moments;
 mod told;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -862,6 +863,15 @@ fn what_must_be_mended_is_not_opened_by_a_session_that_verified_before() {
         if fault.kind == FaultKind::Trigger)
     );
     assert!(!world.events().contains(&Event::Opened));
+    // Nothing is asked over its session, while others are opened.
+    let mut connecting = Vec::new();
+    for _ in 0..10 {
+        world.pass(100 * MILLISECOND);
+        connecting.extend(world.take_jobs());
+    }
+    let connects = |job: &Job| matches!(job.task, Task::Connect { .. });
+    assert!(connecting.iter().all(connects), "{connecting:?}");
+    world.jobs = connecting;
     world.live(2 * SECOND);
     assert_eq!(world.allocator.verdict(world.now), Verdict::Serving);
 }

@@ -16,6 +16,10 @@ fn a_row_that_closes_and_opens_is_told_once_each() {
     let events = world.events();
     assert_eq!(count(&events, |event| matches!(event, Event::Closed(_))), 1);
     assert_eq!(count(&events, |event| *event == Event::Opened), 0);
+    assert_eq!(
+        count(&events, |event| matches!(event, Event::Dropped(_))),
+        0
+    );
     world.row = View {
         owner: Owner::Here,
         epoch: SECOND_EPOCH,
@@ -121,4 +125,94 @@ fn a_refill_brings_the_reserve_to_the_same_size_again() {
     assert_eq!(sums, [sums[0]; 3]);
     // The demand of a second, or nearly.
     assert!((1_800..=2_000).contains(&sums[0]), "{sums:?}");
+}
+
+#[test]
+fn numbers_that_come_again_close_the_row_and_it_is_told_where_it_is() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(100);
+    world.run();
+    world.completions();
+    world.ask(5);
+    let jobs = world.take_jobs();
+    // A server that has lost its last commits, and moves on from there.
+    world.answer(&jobs[0], Ok(Found::Reserved { last: 60 }));
+    assert_eq!(world.answers(), [Answer::Refused(Refusal::Unavailable)]);
+    let why = world.closing().cloned();
+    let memory = Memory {
+        epoch: FIRST,
+        id: 101,
+    };
+    let expected = Closing::Behind {
+        memory,
+        epoch: FIRST,
+        id: 55,
+    };
+    assert_eq!(why, Some(expected.clone()));
+    assert!(world.events().contains(&Event::Closed(expected)));
+}
+
+#[test]
+fn a_deadlock_costs_no_session() {
+    for (kind, connects) in [(FaultKind::Deadlock, 0), (FaultKind::Lost, 1)] {
+        let mut world = World::serving(Duration::ZERO);
+        world.live(5 * SECOND);
+        world.events();
+        world.ask(1);
+        for job in world.take_jobs() {
+            world.answer(&job, Err(Fault::new(kind, "")));
+        }
+        world.run();
+        assert_eq!(world.answers(), [tickets(0, 1)]);
+        let is_one = |event: &Event| matches!(event, Event::Connected { .. });
+        assert_eq!(count(&world.events(), is_one), connects, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_misfit_is_told_even_if_an_old_session_or_a_spare_one_has_found_it() {
+    let is_misfit = |event: &Event| matches!(event, Event::Misfit(_));
+    let mut world = World::serving(Duration::ZERO);
+    world.live(5 * SECOND);
+    world.ask(1);
+    world.fail(FaultKind::NoCounterRow);
+    assert_eq!(count(&world.events(), is_misfit), 1);
+    let mut world = World::with(options(Duration::ZERO));
+    let jobs = world.take_jobs();
+    let found = world.perform(&jobs[0]);
+    world.answer(&jobs[0], found);
+    world.fail(FaultKind::Trigger);
+    assert_eq!(count(&world.events(), is_misfit), 1);
+    assert!(matches!(
+        world.allocator.verdict(world.now),
+        Verdict::Misfit(_)
+    ));
+}
+
+#[test]
+fn with_no_number_left_nothing_is_risked_and_reading_ends_an_outage() {
+    let mut world = World::serving(Duration::ZERO);
+    let last = numbering().last_base();
+    world.row.id = last - 1;
+    world.live(2 * SECOND);
+    world.pass(SECOND);
+    let read = world.take_jobs();
+    assert_eq!(read.len(), 1);
+    world.pass(MILLISECOND);
+    world.ask(1);
+    let reservation = world.take_jobs();
+    assert_eq!(sizes(&reservation), [1]);
+    world.pass(MILLISECOND);
+    world.answer(&reservation[0], Err(Fault::new(FaultKind::LockWait, "")));
+    assert!(is_unavailable(&world));
+    // Another process has got it.
+    world.row.id = last;
+    let found = world.perform(&read[0]);
+    world.answer(&read[0], found);
+    assert!(is_unavailable(&world), "it was asked before");
+    let jobs = world.take_jobs();
+    assert_eq!(sizes(&jobs), []);
+    world.jobs = jobs;
+    world.live(2 * SECOND);
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Exhausted);
 }

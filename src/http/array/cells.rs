@@ -6,6 +6,8 @@
 //! copies of it, with the high digits put in while they are copied; those are the same for many
 //! cells, so that this is one `or` for sixteen bytes.
 
+use std::iter;
+
 use super::digits::{append_number, write_digits, write_low};
 
 /// Neighbouring cells of one width.
@@ -34,7 +36,7 @@ struct Cycle {
 impl Cells {
     /// Appends them all.
     pub(super) fn append(&self, out: &mut Vec<u8>) {
-        if self.count < FAST_CELLS_MIN || self.digits < 4 || self.increment >= FAST_INCREMENT_MAX {
+        if self.digits < 4 || !self.is_worth_preparing() {
             for index in 0..self.count {
                 append_number(self.first + index * self.increment, out);
                 out.extend_from_slice(self.mark);
@@ -51,12 +53,27 @@ impl Cells {
         self.digits + self.mark.len()
     }
 
+    fn is_worth_preparing(&self) -> bool {
+        self.count >= FAST_CELLS_MIN && self.increment < FAST_INCREMENT_MAX
+    }
+
     /// The cycle that makes the least work, if any makes less than to write each cell.
     fn cycle(&self) -> Option<Cycle> {
-        let mut found = None;
-        let mut least = self.count;
+        let each = (self.count, None);
+        let cycles = self
+            .cycles()
+            .map(|cycle| (self.work_of(&cycle), Some(cycle)));
+        let (_, least) = iter::once(each)
+            .chain(cycles)
+            .min_by_key(|(work, _)| *work)?;
+        least
+    }
+
+    /// The cycles that come round at least once and fit into a block, the shortest first.
+    fn cycles(&self) -> impl Iterator<Item = Cycle> {
+        let most = self.count.min((BLOCK_BYTES_MAX / self.width()) as u64);
         let (mut power, mut cells, mut increment) = (1, 1, self.increment);
-        for low_digits in 1..self.digits {
+        let cycles = (1..self.digits).map(move |low_digits| {
             power *= 10;
             for factor in [2, 5] {
                 if increment % factor == 0 {
@@ -65,22 +82,20 @@ impl Cells {
                     cells *= factor;
                 }
             }
-            if cells * self.width() as u64 > BLOCK_BYTES_MAX as u64 || cells > least {
-                break;
+            Cycle {
+                power,
+                low_digits,
+                cells,
             }
-            // How often the high digits change.
-            let changes = (self.count - 1) * self.increment / power;
-            let work = SETUP_WORK + self.count / 3 + 2 * cells + CHANGE_WORK * changes;
-            if work < least {
-                least = work;
-                found = Some(Cycle {
-                    power,
-                    low_digits,
-                    cells,
-                });
-            }
-        }
-        found
+        });
+        cycles.take_while(move |cycle| cycle.cells <= most)
+    }
+
+    /// In cells that are written one by one.
+    fn work_of(&self, cycle: &Cycle) -> u64 {
+        // How often the high digits change.
+        let changes = (self.count - 1) * self.increment / cycle.power;
+        SETUP_WORK + self.count / 3 + 2 * cycle.cells + CHANGE_WORK * changes
     }
 
     fn append_cycles(&self, cycle: Cycle, out: &mut Vec<u8>) {
@@ -202,3 +217,54 @@ const ROW_CELLS: usize = 32;
 const CHANGE_WORK: u64 = 20;
 /// A cycle costs as much as to write this many cells before it is begun.
 const SETUP_WORK: u64 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(digits: usize, increment: u64, count: u64, mark: &'static [u8]) -> Cells {
+        let first = 10u64.pow(digits as u32 - 1);
+        Cells {
+            first,
+            increment,
+            count,
+            digits,
+            mark,
+        }
+    }
+
+    /// How many low digits come from the cycle that is chosen, and how many cells that has.
+    fn chosen(
+        digits: usize,
+        increment: u64,
+        count: u64,
+        mark: &'static [u8],
+    ) -> Option<(usize, u64)> {
+        let cells = cells(digits, increment, count, mark);
+        let cycle = cells.cycle()?;
+        assert_eq!(cycle.power, 10u64.pow(cycle.low_digits as u32));
+        assert_eq!(increment * cycle.cells % cycle.power, 0, "it comes round");
+        Some((cycle.low_digits, cycle.cells))
+    }
+
+    #[test]
+    fn the_longer_a_run_the_longer_is_the_cycle_that_pays() {
+        // Of every fourth number, two digits come round after 25 of them, and three after 250.
+        assert_eq!(chosen(8, 4, 300, b","), None);
+        assert_eq!(chosen(8, 4, 10_000, b","), Some((3, 250)));
+        assert_eq!(chosen(8, 4, 100_000, b","), Some((4, 2_500)));
+        // Of every hundred-thousandth, five are always zero.
+        assert_eq!(chosen(8, 100_000, 10_000, b","), Some((7, 100)));
+        assert_eq!(
+            chosen(10, 123, 20_000, b","),
+            None,
+            "the high digits change too often"
+        );
+    }
+
+    #[test]
+    fn a_cycle_of_three_digits_fits_into_a_block_and_none_of_four() {
+        assert_eq!(chosen(8, 1, 1_000_000, b","), Some((3, 1_000)));
+        assert_eq!(chosen(20, 1, 100_000, br#"",""#), Some((3, 1_000)));
+    }
+}

@@ -100,9 +100,20 @@ fn a_piece_never_grows_a_buffer_with_some_room_to_spare() {
         let mut offset = 0;
         while offset < body.len() {
             out.clear();
-            offset += body.write_at(offset, 1_000, &mut out) as u64;
+            let written = body.write_at(offset, 1_000, &mut out);
+            assert!(written > 0, "a piece of nothing");
+            offset += written as u64;
             assert_eq!(out.capacity(), capacity);
         }
+    }
+}
+
+/// The widest cells, in the longest cycle.
+#[test]
+fn a_long_run_of_the_longest_numbers_is_whole() {
+    let batch = run(u64::MAX - 40_000, 1, 40_000);
+    for format in [Format::Array, Format::String] {
+        assert_eq!(whole(batch, format), reference(batch, format));
     }
 }
 
