@@ -385,6 +385,8 @@ fn append_escaped(text: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::array::Format;
+    use crate::ticket::Run;
 
     #[test]
     fn a_problem_is_json_whatever_its_detail_says() {
@@ -404,6 +406,192 @@ mod tests {
         let read: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(read["detail"], detail.as_str());
         assert_eq!(read["status"], 400);
+    }
+
+    /// All that is written, and whether a body is left to be written.
+    fn written(response: &Response, persistence: Persistence, head_only: bool) -> (String, bool) {
+        let heads = HeadCache::new(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+        let mut out = b"before ".to_vec();
+        let rest = heads.write(response, persistence, head_only, 10, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let text = text.strip_prefix("before ").unwrap().to_owned();
+        (text, rest.is_some())
+    }
+
+    fn problem(field: Option<Field>) -> Response {
+        Response::Problem(Problem {
+            status: Status::ServiceUnavailable,
+            field,
+            detail: Text::Known("wait"),
+        })
+    }
+
+    fn tickets(count: u64) -> Response {
+        let run = Run {
+            first: 7,
+            increment: 1,
+            count,
+        };
+        Response::Tickets(Body::new(run, Format::Array))
+    }
+
+    const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
+    #[test]
+    fn each_kind_of_answer_has_its_head_and_its_body() {
+        let typed = |status: &str, content_type: &str, fields: &str, length: usize| {
+            format!(
+                "HTTP/1.1 {status}\r\n{DATE}{content_type}Cache-Control: no-store\r\n{fields}\
+                 Content-Length: {length}\r\n\r\n"
+            )
+        };
+        let json = "Content-Type: application/json\r\n";
+        let problem_json = "Content-Type: application/problem+json\r\n";
+        let unavailable = "503 Service Unavailable";
+        let waits =
+            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"wait"}"#;
+        let page = Page {
+            content_type: "text/plain",
+            body: b"metrics".to_vec(),
+        };
+        let challenge = "WWW-Authenticate: Basic realm=\"tickr\", charset=\"UTF-8\"\r\n";
+        for (response, head, body) in [
+            (tickets(4), typed("200 OK", json, "", 10), "[7,8,9,10]"),
+            (tickets(2), typed("200 OK", json, "", 5), "[7,8]"),
+            (Response::Json("{}"), typed("200 OK", json, "", 2), "{}"),
+            (
+                Response::Page(Rc::new(page)),
+                typed("200 OK", "Content-Type: text/plain\r\n", "", 7),
+                "metrics",
+            ),
+            (
+                Response::Options("GET, HEAD"),
+                typed("200 OK", "", "Allow: GET, HEAD\r\n", 0),
+                "",
+            ),
+            (
+                problem(None),
+                typed(unavailable, problem_json, "", waits.len()),
+                waits,
+            ),
+            (
+                problem(Some(Field::RetryAfter)),
+                typed(unavailable, problem_json, "Retry-After: 1\r\n", waits.len()),
+                waits,
+            ),
+            (
+                problem(Some(Field::Allow("POST"))),
+                typed(unavailable, problem_json, "Allow: POST\r\n", waits.len()),
+                waits,
+            ),
+            (
+                problem(Some(Field::Authenticate)),
+                typed(unavailable, problem_json, challenge, waits.len()),
+                waits,
+            ),
+        ] {
+            let whole = (format!("{head}{body}"), false);
+            assert_eq!(written(&response, Persistence::Implied, false), whole);
+            let head = (head, false);
+            assert_eq!(written(&response, Persistence::Implied, true), head);
+        }
+    }
+
+    #[test]
+    fn a_long_body_is_left_for_later_unless_only_its_head_is_asked_for() {
+        let (text, is_left) = written(&tickets(5), Persistence::Implied, false);
+        assert!(text.ends_with("\r\nContent-Length: 13\r\n\r\n") && is_left);
+        assert_eq!(
+            written(&tickets(5), Persistence::Implied, true),
+            (text, false)
+        );
+    }
+
+    #[test]
+    fn an_answer_says_how_the_connection_goes_on() {
+        for (persistence, end) in [
+            (Persistence::Implied, "Content-Length: 2\r\n\r\n{}"),
+            (
+                Persistence::KeepAlive,
+                "Content-Length: 2\r\nConnection: keep-alive\r\n\r\n{}",
+            ),
+            (
+                Persistence::Close,
+                "Content-Length: 2\r\nConnection: close\r\n\r\n{}",
+            ),
+        ] {
+            let (text, _) = written(&Response::Json("{}"), persistence, false);
+            assert!(text.ends_with(end), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_date_follows_the_clock() {
+        let mut heads = HeadCache::new(SystemTime::UNIX_EPOCH);
+        let date = |heads: &HeadCache| {
+            let mut out = Vec::new();
+            heads.write(
+                &Response::Json("{}"),
+                Persistence::Implied,
+                false,
+                0,
+                &mut out,
+            );
+            String::from_utf8(out)
+                .unwrap()
+                .lines()
+                .nth(1)
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(date(&heads), "Date: Thu, 01 Jan 1970 00:00:00 GMT");
+        heads.tick(SystemTime::UNIX_EPOCH + Duration::from_millis(1_999));
+        assert_eq!(date(&heads), "Date: Thu, 01 Jan 1970 00:00:01 GMT");
+        // The clock was set back beyond that.
+        heads.tick(SystemTime::UNIX_EPOCH - Duration::from_secs(9));
+        assert_eq!(date(&heads), "Date: Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn a_text_that_was_made_is_read_like_one_that_was_known() {
+        assert_eq!(&*Text::Known("a"), "a");
+        assert_eq!(&*Text::from("a".to_owned()), "a");
+    }
+
+    #[test]
+    fn an_answer_has_the_status_that_its_head_has() {
+        for status in Status::ALL {
+            let response = Response::Problem(Problem {
+                status,
+                field: None,
+                detail: Text::Known(""),
+            });
+            assert_eq!(response.status(), status);
+            let (text, _) = written(&response, Persistence::Implied, true);
+            let line = format!("HTTP/1.1 {} {}\r\n", status.code(), status.reason());
+            assert!(text.starts_with(&line), "{text}");
+        }
+        assert_eq!(tickets(1).status(), Status::Ok);
+        // As RFC 9110 and RFC 6585 name them.
+        let lines = Status::ALL.map(|status| format!("{} {}", status.code(), status.reason()));
+        assert_eq!(
+            lines,
+            [
+                "200 OK",
+                "503 Service Unavailable",
+                "400 Bad Request",
+                "401 Unauthorized",
+                "404 Not Found",
+                "405 Method Not Allowed",
+                "408 Request Timeout",
+                "413 Content Too Large",
+                "414 URI Too Long",
+                "417 Expectation Failed",
+                "431 Request Header Fields Too Large",
+                "501 Not Implemented",
+                "505 HTTP Version Not Supported",
+            ]
+        );
     }
 
     #[test]
