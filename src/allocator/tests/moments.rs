@@ -123,7 +123,10 @@ fn live_by_wakes(
     let end = world.now + time;
     while world.now < end {
         let mut jobs = world.take_jobs();
+        let mut rounds = 0;
         while !jobs.is_empty() {
+            rounds += 1;
+            assert!(rounds < 100, "the allocator never rests");
             for job in std::mem::take(&mut jobs) {
                 let found = find(world, &job);
                 world.answer(&job, found);
@@ -220,18 +223,29 @@ fn while_commits_are_fast_a_crowd_that_was_just_served_is_waited_for() {
     let fast = 2 * MILLISECOND - Duration::from_nanos(1);
     let mut world = crowd(Duration::ZERO, fast);
     world.ask(1);
-    assert_eq!(sizes(&world.take_jobs()), []);
+    assert_eq!(sizes(&world.take_jobs()), [] as [u64; 0]);
     let end = wakes_later(&mut world);
     assert_eq!(end, world.now + MILLISECOND / 10);
     world.ask(1);
     world.now = end;
-    assert_eq!(sizes(&world.take_jobs()), [], "somebody has come");
+    assert_eq!(
+        sizes(&world.take_jobs()),
+        [] as [u64; 0],
+        "somebody has come"
+    );
     world.now = wakes_later(&mut world);
     assert_eq!(sizes(&world.take_jobs()), [2], "nobody has");
+    world.ask(1);
+    world.pass(SECOND / 10);
+    let beside = sizes(&world.take_jobs());
+    assert_eq!(beside, [] as [u64; 0], "one at a time");
 
     let mut slow = crowd(Duration::ZERO, 2 * MILLISECOND);
     slow.ask(1);
     assert_eq!(sizes(&slow.take_jobs()), [1]);
+    slow.ask(1);
+    slow.pass(MILLISECOND);
+    assert_eq!(sizes(&slow.take_jobs()), [1], "another beside it");
 
     let mut ahead = crowd(SECOND / 4, fast);
     let reserve = ahead.allocator.status().reserve;

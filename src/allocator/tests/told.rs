@@ -211,8 +211,28 @@ fn with_no_number_left_nothing_is_risked_and_reading_ends_an_outage() {
     world.answer(&read[0], found);
     assert!(is_unavailable(&world), "it was asked before");
     let jobs = world.take_jobs();
-    assert_eq!(sizes(&jobs), []);
+    assert_eq!(sizes(&jobs), [] as [u64; 0]);
     world.jobs = jobs;
     world.live(2 * SECOND);
     assert_eq!(world.allocator.verdict(world.now), Verdict::Exhausted);
+}
+
+#[test]
+fn what_is_on_its_way_for_those_who_wait_is_no_reserve() {
+    let mut world = World::serving(SECOND);
+    for _ in 0..100 {
+        world.pass(50 * MILLISECOND);
+        world.ask(100);
+        world.run();
+        world.completions();
+    }
+    world.ask(world.allocator.status().reserve);
+    assert_eq!(world.completions().len(), 1, "all of it");
+    let [refill] = sizes(&world.take_jobs())[..] else {
+        panic!("one refill");
+    };
+    // Most of the refill is theirs before it comes.
+    let most = refill - refill / 4;
+    world.ask(most);
+    assert_eq!(sizes(&world.take_jobs()), [most]);
 }

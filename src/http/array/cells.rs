@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_cycle_of_three_digits_fits_into_a_block_and_none_of_four() {
-        assert_eq!(chosen(8, 1, 1_000_000, b","), Some((3, 1_000)));
-        assert_eq!(chosen(20, 1, 100_000, br#"",""#), Some((3, 1_000)));
+        assert_eq!(chosen(8, 1, 10_000_000, b","), Some((3, 1_000)));
+        assert_eq!(chosen(20, 1, 10_000_000, br#"",""#), Some((3, 1_000)));
     }
 }
