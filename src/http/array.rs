@@ -239,7 +239,7 @@ impl<'a> List<'a> {
                 continue;
             }
             let (mut index, skip) = (group.from + within / width, within % width);
-            if skip > 0 {
+            if skip != 0 {
                 at += self.write_cell(index, skip, end - at, out);
                 index += 1;
             }

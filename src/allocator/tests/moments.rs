@@ -284,3 +284,25 @@ fn old_sessions_are_not_replaced_during_an_outage_or_while_somebody_waits() {
     let jobs = outage.take_jobs();
     assert!(!jobs.iter().any(is_connect), "{jobs:?}");
 }
+
+#[test]
+fn a_session_that_is_opened_during_an_outage_is_tried_at_once() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let connect = loop {
+        let jobs = world.take_jobs();
+        if let Some(connect) = jobs.iter().find(|job| is_connect(job)) {
+            break connect.clone();
+        }
+        for job in &jobs {
+            world.answer(job, Err(Fault::new(FaultKind::Lost, "")));
+        }
+        if jobs.is_empty() {
+            world.now = wakes_later(&mut world);
+        }
+    };
+    assert!(is_unavailable(&world));
+    let found = world.perform(&connect);
+    world.answer(&connect, found);
+    assert_eq!(sizes(&world.take_jobs()), [1]);
+}

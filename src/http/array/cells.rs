@@ -101,7 +101,7 @@ impl Cells {
     fn append_cycles(&self, cycle: Cycle, out: &mut Vec<u8>) {
         let width = self.width();
         let high_digits = self.digits - cycle.low_digits;
-        let mut block = [0; BLOCK_BYTES_MAX + CELL_BYTES_MAX];
+        let mut block = [0; BLOCK_ROOM];
         self.fill(self.first, cycle.cells, &mut block);
         let block = &mut block[..cycle.cells as usize * width];
         let mut row = [0; ROW_CELLS * CELL_BYTES_MAX];
@@ -136,7 +136,7 @@ impl Cells {
     }
 
     fn append_each(&self, out: &mut Vec<u8>) {
-        let mut stage = [0; STAGE_BYTES + CELL_BYTES_MAX];
+        let mut stage = [0; STAGE_ROOM];
         let room = (STAGE_BYTES / self.width()) as u64;
         let mut index = 0;
         while index < self.count {
@@ -208,8 +208,10 @@ const FAST_CELLS_MIN: u64 = 16;
 const FAST_INCREMENT_MAX: u64 = 10_000_000;
 /// Cells are made here, close to the processor, and then copied to where they belong.
 const STAGE_BYTES: usize = 4096;
+const STAGE_ROOM: usize = STAGE_BYTES + CELL_BYTES_MAX;
 /// The longest cycle: one of three digits always fits.
 const BLOCK_BYTES_MAX: usize = 1000 * 23;
+const BLOCK_ROOM: usize = BLOCK_BYTES_MAX + CELL_BYTES_MAX;
 /// The high digits are written for this many cells at once; a row of them is a multiple of the
 /// 32 bytes that are copied by one turn of a loop.
 const ROW_CELLS: usize = 32;
