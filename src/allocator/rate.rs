@@ -109,6 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn the_estimate_falls_to_the_demand_and_not_below_it() {
+        let mut rate = RateEstimate::default();
+        let mut now = demand(&mut rate, Moment::from_nanos(1), 30, 1_000);
+        let mut before = rate.within(Duration::from_secs(1));
+        for _ in 0..60 {
+            now = demand(&mut rate, now, 1, 500);
+            let second = rate.within(Duration::from_secs(1));
+            assert!((5_000..=before).contains(&second), "{second}");
+            before = second;
+        }
+        assert!(before < 5_100, "{before}");
+    }
+
+    #[test]
     fn a_window_ends_at_its_end() {
         let mut rate = RateEstimate::default();
         let now = Moment::from_nanos(1);
