@@ -150,10 +150,10 @@ impl Cells {
     /// Fills the start of `out` with `count` cells, from that ticket on. It may write a few
     /// bytes more.
     fn fill(&self, first: u64, count: u64, out: &mut [u8]) {
-        if self.digits < 8 || self.increment < 500 {
-            self.fill_by::<4>(first, count, out);
-        } else {
+        if self.digits >= 8 && 500 <= self.increment {
             self.fill_by::<8>(first, count, out);
+        } else {
+            self.fill_by::<4>(first, count, out);
         }
     }
 
@@ -175,15 +175,15 @@ impl Cells {
             let cell: &mut [u8; CELL_BYTES_MAX] = out[at..]
                 .first_chunk_mut()
                 .expect("there is room for the widest cell");
-            if width <= CELL_BYTES_MAX / 2 {
-                cell[..CELL_BYTES_MAX / 2].copy_from_slice(&template[..CELL_BYTES_MAX / 2]);
+            if width <= HALF_CELL {
+                cell[..HALF_CELL].copy_from_slice(&template[..HALF_CELL]);
             } else {
                 *cell = template;
             }
             write_low::<LOW>(low, &mut cell[high_digits..high_digits + LOW]);
             at += width;
             low += low_step;
-            if low >= power || high_step > 0 {
+            if low >= power || high_step != 0 {
                 high += high_step + low / power;
                 low %= power;
                 write_digits(high, &mut template[..high_digits]);
@@ -202,6 +202,7 @@ fn fill_row(template: &[u8; CELL_BYTES_MAX], width: usize, row: &mut [u8]) {
 
 /// Room for the widest cell: 20 digits and a mark of 3 characters.
 const CELL_BYTES_MAX: usize = 32;
+const HALF_CELL: usize = CELL_BYTES_MAX / 2;
 /// Fewer cells than this are not worth the preparation.
 const FAST_CELLS_MIN: u64 = 16;
 /// With a larger increment every cell has other high digits.

@@ -108,6 +108,18 @@ fn a_piece_never_grows_a_buffer_with_some_room_to_spare() {
     }
 }
 
+#[test]
+fn a_number_of_each_length_is_written_whole() {
+    for power in (0..20).map(|digits| 10u64.pow(digits)) {
+        for number in [power - 1, power, power + 1] {
+            assert_eq!(
+                whole(run(number, 1, 1), Format::Array),
+                format!("[{number}]")
+            );
+        }
+    }
+}
+
 /// The widest cells, in the longest cycle.
 #[test]
 fn a_long_run_of_the_longest_numbers_is_whole() {
