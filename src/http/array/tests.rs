@@ -120,6 +120,19 @@ fn a_number_of_each_length_is_written_whole() {
     }
 }
 
+#[test]
+fn a_long_run_that_grows_through_many_lengths_is_whole() {
+    for batch in [
+        run(0, 1, 20_000),
+        run(5, 700, 20_000),
+        run(1, 98_765, 20_000),
+    ] {
+        for format in [Format::Array, Format::String] {
+            assert_eq!(whole(batch, format), reference(batch, format));
+        }
+    }
+}
+
 /// The widest cells, in the longest cycle.
 #[test]
 fn a_long_run_of_the_longest_numbers_is_whole() {
