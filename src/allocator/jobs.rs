@@ -174,14 +174,14 @@ impl Allocator {
         Next::Ready(Job { id, worker, task })
     }
 
-    /// How many base ids to ask for. The reserve does not count while no block of it is
-    /// long enough for the request at the front.
+    /// How many base ids to ask for. The reserve does not count while no block is long enough for
+    /// the request at the front, here or on its way.
     pub(super) fn missing(&self) -> u64 {
         let waiting = self.queue.waiting_tickets();
         let serves = self
             .queue
             .next_count()
-            .is_none_or(|count| self.stock.has(count));
+            .is_none_or(|count| self.stock.has(count) || self.stock.expects(count));
         let reserved = if serves { self.stock.reserved() } else { 0 };
         let available = reserved + self.stock.coming();
         let target = self.rate.within(self.prefetch);

@@ -324,11 +324,12 @@ impl Allocator {
         let Some(expires) = self.queue.wake_at() else {
             return Next::Idle;
         };
-        let in_vain = self
-            .reach
-            .outage()
-            .map(|outage| outage.since + self.timeout);
-        let in_vain = in_vain.filter(|at| *at > now);
+        let in_vain = self.reach.outage().map(|outage| {
+            let reads = self.reads_until().filter(|_| !self.pool.has_session());
+            [Some(outage.since + self.timeout), reads]
+        });
+        let in_vain = in_vain.into_iter().flatten().flatten();
+        let in_vain = in_vain.filter(|at| *at > now).min();
         Next::At(in_vain.map_or(expires, |at| at.min(expires)))
     }
 
@@ -527,7 +528,15 @@ impl Allocator {
     /// Whether it is pointless to wait for the row to be read.
     fn cannot_read(&self, now: Moment) -> bool {
         let in_vain = |outage| self.is_in_vain(outage, now);
-        !self.pool.has_session() && self.reach.outage().is_some_and(in_vain)
+        !self.pool.has_session()
+            && self.reads_until().is_none_or(|until| until <= now)
+            && self.reach.outage().is_some_and(in_vain)
+    }
+
+    /// Until when the row is worth waiting for because it has just been read: a session that was
+    /// closed since, to see where the name leads, is followed by another.
+    fn reads_until(&self) -> Option<Moment> {
+        self.read_answered.map(|asked| asked + self.timeout)
     }
 
     /// Whether an outage is not worth waiting for: a short one is waited through.

@@ -179,6 +179,14 @@ impl Stock {
         self.reserve.iter().any(|block| block.count() >= count)
     }
 
+    /// Whether `count` contiguous base ids are on their way.
+    pub(super) fn expects(&self, count: u64) -> bool {
+        let flights = self.flights.iter().filter(|flight| !flight.late);
+        let held = self.reorder.iter().map(|held| held.block.count());
+        held.chain(flights.map(|flight| flight.count))
+            .any(|coming| coming >= count)
+    }
+
     /// Base ids that can be taken now, though perhaps not in one run.
     pub(super) fn reserved(&self) -> u64 {
         self.reserve.iter().map(Block::count).sum()

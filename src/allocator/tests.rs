@@ -1350,3 +1350,66 @@ fn the_latency_follows_shorter_samples_at_once_and_longer_ones_slowly() {
     assert_eq!(of(16, 50), 17 * MILLISECOND + Duration::from_micros(10));
     assert_eq!(of(0, 5), Duration::from_micros(10));
 }
+
+/// It closes its sessions for that once a second, and others follow.
+#[test]
+fn the_status_is_told_while_it_is_looked_where_the_name_leads() {
+    let mut world = World::serving(Duration::ZERO);
+    // An outage that only a reservation would end, and none can be tried.
+    world.ask(1);
+    world.fail(FaultKind::NoTable);
+    let (other, here) = ("a".to_owned(), "b".to_owned());
+    world.row.owner = Owner::Elsewhere { owner: other, here };
+    world.live(3 * SECOND);
+    world.completions();
+    assert!(world.closing().is_some());
+    assert!(!world.allocator.status().database_up);
+    let mut answers = Vec::new();
+    for sequence in 0..100 {
+        // A heartbeat is due, and answered when the status waits.
+        world.pass(250 * MILLISECOND);
+        let jobs = world.take_jobs();
+        let id = RequestId {
+            connection: 999,
+            sequence,
+        };
+        world.pass(MILLISECOND);
+        world.allocator.submit(id, Ask::Status, world.now);
+        for job in [jobs, world.take_jobs()].concat() {
+            let found = world.perform(&job);
+            world.answer(&job, found);
+            answers.extend(world.answers());
+        }
+        world.run();
+        answers.extend(world.answers());
+    }
+    assert_eq!(answers, vec![Answer::Status; 100]);
+}
+
+/// The batch at the front waits for its own reservation, and what lands before is too short for it.
+#[test]
+fn requests_behind_a_large_batch_are_not_reserved_for_again_and_again() {
+    let mut world = World::serving(2 * SECOND);
+    world.ask(1);
+    world.run();
+    world.answers();
+    world.ask(900);
+    let large = world.take_jobs();
+    assert_eq!(large.len(), 1, "{large:?}");
+    world.ask(1);
+    let mut jobs = 0;
+    for _ in 0..50 {
+        world.pass(MILLISECOND / 10);
+        for job in world.take_jobs() {
+            jobs += usize::from(matches!(job.task, Task::Reserve { .. }));
+            let found = world.perform(&job);
+            world.answer(&job, found);
+        }
+        assert_eq!(world.answers(), []);
+    }
+    assert!(jobs <= 1, "{jobs} reservations for one ticket");
+    let found = world.perform(&large[0]);
+    world.answer(&large[0], found);
+    world.run();
+    assert_eq!(world.answers().len(), 2);
+}
