@@ -545,7 +545,7 @@ impl Allocator {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.room() == 0 && self.stock.tickets() == 0 && self.stock.flights() == 0
+        self.room() == 0 && self.stock.tickets() == 0 && self.stock.hoped_for() == 0
     }
 
     fn lease_lasts(&self, now: Moment) -> bool {

@@ -911,6 +911,29 @@ fn the_numbers_end_at_the_last_base_id() {
     );
 }
 
+/// A reservation of an epoch that is over brings nothing.
+#[test]
+fn the_numbers_have_ended_though_a_reservation_hangs() {
+    let mut world = World::serving(Duration::ZERO);
+    world.ask(1);
+    let hangs = world.take_jobs();
+    assert!(matches!(hangs[0].task, Task::Reserve { .. }));
+    world.row = View {
+        epoch: SECOND_EPOCH,
+        id: numbering().last_base(),
+        ..world.row.clone()
+    };
+    world.pass(SECOND);
+    world.run();
+    world.answers();
+    assert_eq!(world.allocator.verdict(world.now), Verdict::Exhausted);
+    world.ask(1);
+    assert_eq!(
+        world.answers(),
+        [Answer::Refused(Refusal::NumbersExhausted)]
+    );
+}
+
 #[test]
 fn the_status_waits_for_a_read_that_came_after_it() {
     let mut world = World::serving(Duration::ZERO);
