@@ -112,6 +112,11 @@ fn no_column(name: &str) -> Fault {
 /// The highest number that a type holds; `None` when it does not hold whole numbers exactly.
 fn ceiling(kind: &str) -> Option<u64> {
     let kind = kind.to_ascii_lowercase();
+    if let Some(size) = kind.strip_prefix("decimal(") {
+        let (digits, scale) = size.split_once(')')?.0.split_once(',')?;
+        let end = 10_u64.checked_pow(digits.parse().ok()?);
+        return (scale == "0").then(|| end.map_or(u64::MAX, |end| end - 1));
+    }
     let bits = match kind.split(['(', ' ']).next()? {
         "tinyint" => 8,
         "smallint" => 16,
@@ -139,6 +144,9 @@ mod tests {
         assert_eq!(ceiling("INT(10) UNSIGNED"), Some(4_294_967_295));
         assert_eq!(ceiling("bigint(20)"), Some(i64::MAX as u64));
         assert_eq!(ceiling("bigint unsigned"), Some(u64::MAX));
+        assert_eq!(ceiling("decimal(12,0)"), Some(999_999_999_999));
+        assert_eq!(ceiling("decimal(20,0) unsigned"), Some(u64::MAX));
+        assert_eq!(ceiling("decimal(20,2)"), None);
         assert_eq!(ceiling("double"), None);
     }
 }
