@@ -155,6 +155,7 @@ fn from_server(error: MySqlError) -> Fault {
         1054 | 1347 | 1288 => FaultKind::ForeignTable,
         // The counter is a number, so it is the owner that is not compared or does not fit.
         1292 | 1406 => FaultKind::ColumnType,
+        1265 | 1366 if is_about_the_owner(&message) => FaultKind::ColumnType,
         1264 | 1265 | 1366 | 1690 => FaultKind::CounterUnusable,
         // MariaDB's, of tickr_settings.
         4119 | 4120 => FaultKind::Versioned,
@@ -166,6 +167,10 @@ fn from_server(error: MySqlError) -> Fault {
         FaultKind::Unexpected => Fault::new(kind, format!("error {code}: {message}")),
         _ => Fault::new(kind, message),
     }
+}
+
+fn is_about_the_owner(message: &str) -> bool {
+    message.contains("'owner'") || message.contains("`owner`")
 }
 
 /// 1290 names the option that is in the way, in whichever language: those that make a server
