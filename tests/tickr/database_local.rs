@@ -187,8 +187,9 @@ fn a_program_that_is_not_there_or_no_server_is_named() {
         path.to_string_lossy().into_owned()
     };
     let talks = script("talks", "exec yes");
+    let fails = script("fails", "echo mysqld Ver 8.4; exit 1");
     let hangs = script("hangs", "exec sleep 600");
-    for program in ["/nowhere/mysqld", "/bin/true", &talks, &hangs] {
+    for program in ["/nowhere/mysqld", "/bin/true", &talks, &hangs, &fails] {
         let options = LocalOptions {
             program: Some(program.into()),
             ..options(folder.path())

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use super::LocalError;
 use crate::foreign::printable;
@@ -153,11 +154,24 @@ fn version(path: &Path) -> io::Result<String> {
         // Nobody waits for it any longer when it took too long.
         let _ = sender.send(read.map(|_| text));
     });
+    let deadline = Instant::now() + limits::LOCAL_VERSION_TIMEOUT;
     let said = said.recv_timeout(limits::LOCAL_VERSION_TIMEOUT);
+    let mut status = child.try_wait()?;
+    while said.is_ok() && status.is_none() && Instant::now() < deadline {
+        thread::sleep(limits::LOCAL_POLL_INTERVAL);
+        status = child.try_wait()?;
+    }
     child.kill()?;
     child.wait()?;
     let text = said.unwrap_or_else(|_| Err(io::Error::other("it does not tell its version")))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match status.is_some_and(|status| status.success()) {
+        true => Ok(text),
+        false => Err(io::Error::other(format!(
+            "it does not tell its version; it said: {}",
+            printable(&text)
+        ))),
+    }
 }
 
 /// `--name=value` for a path that need not be UTF-8.
